@@ -1,0 +1,1 @@
+"""Outputs: heat maps and boxes, suppression, tracks, drawing."""
