@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from perception_bev.contracts import Boxes3D
-from perception_bev.outputs.iou import MAX_CORNERS, overlap_area, overlap_ratio, bev_rows
+from perception_bev.outputs.iou import MAX_CORNERS, bev_rows, overlap_area, overlap_ratio
 
 
 def nms(boxes: Boxes3D, iou_threshold: float, max_boxes: int) -> np.ndarray:
