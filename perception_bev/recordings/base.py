@@ -1,0 +1,51 @@
+"""Recordings: bags, data sets and simulated drives are all indexable samples with raw frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from perception_bev.contracts import Boxes3D, check_array
+from perception_bev.geometry import SE3
+from perception_bev.raw import RawFrame
+from perception_bev.rig import Rig
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Annotated boxes of one sample, in base_link at its reference time."""
+
+    boxes: Boxes3D  # score 1; classes are the recording's own
+    occlusion: np.ndarray  # (N,) int32: 0 visible, 1 partly, 2 mostly hidden
+    counted: np.ndarray  # (N,) bool: inside the evaluation's range and field of view
+
+    def __post_init__(self) -> None:
+        check_array("Truth.occlusion", self.occlusion, (len(self.boxes),), np.int32)
+        check_array("Truth.counted", self.counted, (len(self.boxes),), np.bool_)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the sensors gave around one reference time."""
+
+    name: str  # the recording's own name of it
+    sequence: int  # samples of one sequence are one drive without gaps
+    t_ref_ns: int
+    raw: Mapping[str, tuple[RawFrame, ...]]  # by the rig's sensor names, newest last
+    truth: Truth | None = None
+    odom_from_base: SE3 | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recording(Protocol):
+    """Indexable samples, in time order within a sequence."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def rig_of(self, index: int) -> Rig:
+        """The rig that recorded sample `index`."""
