@@ -1,0 +1,157 @@
+"""Nodes: the node table, the one list of what runs, with which parameters and environment.
+
+Both `launch/*.launch.py` and `bev up` start from it, so that they cannot drift. No rclpy here: it
+is read before any node starts, and on machines without ROS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from perception_bev import resources
+from perception_bev.errors import ConfigError
+
+FASTDDS_PROFILE = "config/fastdds.xml"
+FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def _choice(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one can choose when starting: the arguments of the launch files and of `bev up`."""
+
+    rig: str = _choice("", "file of the vehicle's sensors (`bev rig init` writes one)")
+    model: str = _choice("", "folder of the model, or its model.yaml")
+    deployment: str = _choice("", "file of what this computer does; empty: the node's default")
+    bag: str = _choice("", "recording to replay; empty: the topics of live sensors")
+    rate: float = _choice(1.0, "speed of the replay; 1 is the recording's own")
+    viz: bool = _choice(False, "publish markers, BEV image and camera overlays")
+    rviz: bool = _choice(False, "open RViz where it is installed (launch files only)")
+    use_sim_time: bool = _choice(False, "take the time from /clock")
+    namespace: str = _choice("", "namespace of all nodes and relative topics")
+    params_file: str = _choice("", "ROS parameter file that is applied last, over all others")
+    log_level: str = _choice("info", "debug, info, warn, error or fatal")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table."""
+
+    executable: str  # the console script that setup.py installs
+    name: str  # of the node
+    parameters: Mapping[str, str]  # ROS parameter -> field of Choices; empty values are left out
+    wanted: Callable[[Choices], bool] = lambda choices: True
+    respawn: bool = True  # started again when it dies
+    ends_all: bool = False  # when it ends by itself, everything ends
+
+    @property
+    def module(self) -> str:
+        """What `python -m` starts where no console script is installed."""
+        return f"perception_bev.nodes.{self.executable}"
+
+
+TABLE = (
+    Entry("perception_node", "perception",
+          {"rig": "rig", "model": "model", "deployment": "deployment"}),
+    Entry("viz_node", "viz", {"rig": "rig"}, wanted=lambda choices: choices.viz),
+    Entry("replay_node", "replay", {"bag": "bag", "rate": "rate"},
+          wanted=lambda choices: bool(choices.bag), respawn=False, ends_all=True),
+)
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One node to start."""
+
+    entry: Entry
+    namespace: str
+    parameters: Mapping[str, Any]
+    params_file: str
+    log_level: str
+
+    def ros_arguments(self) -> list[str]:
+        """The `--ros-args` that say all of this to the node."""
+        words = ["--ros-args", "-r", f"__node:={self.entry.name}"]
+        if self.namespace:
+            words += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        for name, value in self.parameters.items():
+            words += ["-p", f"{name}:={_yaml_scalar(value)}"]
+        if self.params_file:
+            words += ["--params-file", self.params_file]
+        return [*words, "--log-level", self.log_level]
+
+
+def plan(choices: Choices) -> list[NodePlan]:
+    """The nodes to start, in order. ConfigError when the choices do not fit each other."""
+    _check(choices)
+    return [NodePlan(entry, choices.namespace, _parameters(entry, choices), choices.params_file,
+                     choices.log_level)
+            for entry in TABLE if entry.wanted(choices)]
+
+
+def environment(present: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables to add to the nodes' environment; what is set already is left as it is.
+
+    The Fast DDS profile is named by both variables: Jazzy reads the first, Kilted and later the
+    second.
+    """
+    present = os.environ if present is None else present
+    added = {"PYTHONUNBUFFERED": "1"}
+    if not any(present.get(name) for name in FASTDDS_VARIABLES):
+        added.update(dict.fromkeys(FASTDDS_VARIABLES, str(resources.path(FASTDDS_PROFILE))))
+    return {name: value for name, value in added.items() if name not in present}
+
+
+def choices_from_text(values: Mapping[str, str]) -> Choices:
+    """Choices from launch arguments, which are all text. ConfigError for what is none."""
+    known = {f.name: f for f in dataclasses.fields(Choices)}
+    return Choices(**{name: _from_text(name, known[name].default, text)
+                      for name, text in values.items() if name in known})
+
+
+def _from_text(name: str, default: Any, text: str) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ConfigError(f"{name}: '{text}' is neither true nor false")
+        return text.lower() in ("true", "1")
+    if isinstance(default, float):
+        try:
+            return float(text)
+        except ValueError as err:
+            raise ConfigError(f"{name}: '{text}' is not a number") from err
+    return text
+
+
+def _check(choices: Choices) -> None:
+    if not choices.rig:
+        raise ConfigError("no rig: give the file of the vehicle's sensors "
+                          "(`bev rig init` writes one from a bag or from live topics)")
+    if not choices.rate > 0:
+        raise ConfigError(f"rate: {choices.rate} is not above 0")
+    if choices.log_level.lower() not in ("debug", "info", "warn", "error", "fatal"):
+        raise ConfigError(f"log_level: '{choices.log_level}' is none of debug, info, warn, error, "
+                          "fatal")
+
+
+def _parameters(entry: Entry, choices: Choices) -> dict[str, Any]:
+    """The entry's own parameters, and the clock: a replay publishes /clock, so all follow it."""
+    own = {name: getattr(choices, source) for name, source in entry.parameters.items()}
+    simulated = (choices.use_sim_time or bool(choices.bag)) and not entry.ends_all
+    return {**{name: value for name, value in own.items() if value != ""},
+            "use_sim_time": simulated}
+
+
+def _yaml_scalar(value: Any) -> str:
+    """A parameter value as rcl reads it: text in quotes, so that a path `1e3` stays text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(float(value)) if isinstance(value, float) else str(value)
+    return "'" + str(value).replace("'", "''") + "'"
