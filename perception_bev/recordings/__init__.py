@@ -1,0 +1,1 @@
+"""Recordings: bags, data sets and simulated drives, all read as indexable samples."""
