@@ -19,7 +19,7 @@ from perception_bev import __version__
 from perception_bev.errors import PerceptionError
 
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("perception_bev.commands.demo", "drive a simulated street and show what is seen"),
+    "demo": ("perception_bev.commands.demo", "see it work on this computer"),
     "up": ("perception_bev.commands.up", "start the nodes, without the launch package"),
     "rig": ("perception_bev.commands.rig", "write or check the file of a vehicle's sensors"),
     "bag": ("perception_bev.commands.bag", "convert data sets to bags, look into bags, play them"),
