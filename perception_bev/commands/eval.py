@@ -105,8 +105,8 @@ def show(reports: Mapping[str, CarReport], console: Console) -> None:
 
 
 def _precision_table(reports: Mapping[str, CarReport]) -> Table:
-    table = _table("Car AP [%]", "3D IoU 0.5\neasy mod. hard", "BEV IoU 0.5\neasy mod. hard",
-                   "centre distance\n0.5 1 2 4 m")
+    table = _table("Car AP [%]", "3D IoU 0.5\n easy  mod.  hard",
+                   "BEV IoU 0.5\n easy  mod.  hard", "centre distance [m]\n  0.5     1     2     4")
     for name, r in reports.items():
         table.add_row(name, _cells(r.car_ap_3d), _cells(r.car_ap_bev),
                       _cells(r.centre_distance_ap))

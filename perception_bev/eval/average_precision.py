@@ -80,4 +80,4 @@ def ap_nuscenes(curve: Curve) -> float:
         return 0.0
     precision = np.interp(NUSCENES_RECALLS, curve.recall, curve.precision, right=0.0)
     above = precision[round(100 * NUSCENES_MIN_RECALL) + 1:] - NUSCENES_MIN_PRECISION
-    return 100.0 * float(np.maximum(above, 0.0).mean()) / (1.0 - NUSCENES_MIN_PRECISION)
+    return 100.0 * float(np.maximum(above / (1.0 - NUSCENES_MIN_PRECISION), 0.0).mean())
