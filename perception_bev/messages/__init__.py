@@ -1,0 +1,1 @@
+"""Messages: anything shaped like a ROS message (rclpy's or rosbags') to raw frames and back."""
