@@ -105,7 +105,7 @@ class MessageWriter:
             twist=self._make("geometry_msgs/msg/TwistWithCovariance", twist=twist,
                              covariance=np.zeros(36)))
 
-    def _make(self, name: str, **values: Any) -> Any:
+    def _make(self, name: str, /, **values: Any) -> Any:
         return self._types(name)(**values)
 
     def _header_of(self, raw: EncodedImage | RawImage | RawCloud) -> Any:
