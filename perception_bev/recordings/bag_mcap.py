@@ -110,7 +110,8 @@ class McapFile:
     def _record(self, index: int, message: _Message, data: bytes) -> Record:
         channel = self._channels[message.channel]
         return Record(channel.topic, self._type_of(channel), message.stamp_ns,
-                      unpacked(data[message.begin:message.end]), (index, message.begin, message.end))
+                      unpacked(data[message.begin:message.end]),
+                      (index, message.begin, message.end))
 
     # -- the walk over the file's headers --------------------------------------------------------
 

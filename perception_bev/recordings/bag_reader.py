@@ -181,8 +181,8 @@ class BagReader:
     def _merge_topics(self) -> None:
         for storage in self._storages:
             for name, info in storage.topics.items():
-                known = self.topics.get(name)
-                self.topics[name] = replace(known, count=known.count + info.count) if known else info
+                before = self.topics[name].count if name in self.topics else 0
+                self.topics[name] = replace(self.topics.get(name, info), count=before + info.count)
         said = self.metadata.topics if self.metadata else {}
         for name, info in said.items():
             self.topics.setdefault(name, replace(info, count=0))

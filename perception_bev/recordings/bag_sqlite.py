@@ -51,7 +51,8 @@ class SqliteFile:
 
     def fetch(self, address: tuple[int, ...]) -> bytes:
         try:
-            row = self._database.execute("SELECT data FROM messages WHERE id = ?", address).fetchone()
+            row = self._database.execute("SELECT data FROM messages WHERE id = ?",
+                                         address).fetchone()
         except sqlite3.Error as err:
             raise RecordingError(f"{self._name}: message {address[0]} is damaged ({err})") from err
         if row is None:
