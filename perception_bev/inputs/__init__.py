@@ -1,0 +1,1 @@
+"""Inputs: validated sensor frames in, network tensors out. `build` is the only way."""

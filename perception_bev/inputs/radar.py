@@ -1,0 +1,170 @@
+"""Inputs: the radar raster, and the Doppler residual that tells movers from the static world."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from perception_bev.grid import BevGrid
+from perception_bev.inputs.view import IDENTITY, View
+from perception_bev.manifest import RadarInputs
+
+UNWRAPPED = (-1e4, 1e4)  # an interval that no road user leaves
+BELOW_M = -2.0  # returns lower than this under the ground are multipath
+
+
+def doppler_residual(doppler: np.ndarray, direction: np.ndarray, sensor_velocity: np.ndarray,
+                     interval: tuple[float, float] | None) -> np.ndarray:
+    """Radial velocity less the sensor's own motion, wrapped into the radar's interval.
+
+    A static world gives about 0 at any speed, beyond the wrap too: wrap(v_r + v_sensor . dir).
+
+    Args:
+        doppler: (N,) float32 [m/s], positive away.
+        direction: (N, 3) float32, unit vectors from the radar to the points.
+        sensor_velocity: (3,) [m/s] of the radar over ground, in the frame of `direction`.
+        interval: (min, max) [m/s] of the radar, None when it does not wrap.
+
+    Returns:
+        (N,) float32 [m/s], positive away; NaN stays NaN.
+    """
+    residual = doppler + direction @ sensor_velocity.astype(np.float32)
+    if interval is None:
+        return residual
+    # Around zero: a residual is small against the interval, whose own centre may lie elsewhere.
+    period = np.float32(interval[1] - interval[0])
+    return residual - period * np.round(residual / period)
+
+
+def ego_speed(doppler: np.ndarray, direction: np.ndarray, forward: np.ndarray,
+              interval: tuple[float, float] | None) -> float | None:
+    """Speed along `forward` [m/s] that makes most returns static, or None when none stands out.
+
+    A search over speeds with a kernel on the wrapped residual; the idea of instantaneous ego
+    motion from one scan is Kellner et al., ITSC 2013. Used only where there is no odometry.
+    """
+    good = np.isfinite(doppler)
+    if good.sum() < MIN_RETURNS:
+        return None
+    step = max(1, int(good.sum()) // MAX_RETURNS)
+    along = (direction[good][::step] @ forward.astype(np.float32))
+    period = np.float32(0.0 if interval is None else interval[1] - interval[0])
+    votes = _votes(doppler[good][::step], along, SPEEDS, period, np.float32(KERNEL_MPS))
+    best = int(np.argmax(votes))
+    return float(SPEEDS[best]) if votes[best] > MIN_SHARE * len(along) else None
+
+
+MIN_RETURNS = 30
+MAX_RETURNS = 600
+SPEEDS = np.arange(-5.0, 45.0, 0.05, dtype=np.float32)  # [m/s]
+KERNEL_MPS = 0.3
+MIN_SHARE = 0.35  # of the returns, softly counted
+
+
+class RadarRaster:
+    """Rasterises radar returns into a buffer of its own, reused by every call.
+
+    Channels: density (log), strongest return, mean height, mean and largest |residual|, signed
+    mean residual where it cannot wrap, share of returns without a usable or unambiguous one.
+    """
+
+    def __init__(self, spec: RadarInputs, grid: BevGrid) -> None:
+        self._spec, self._grid = spec, grid
+        rows, columns = grid.shape
+        self._out = np.zeros((spec.channels, rows * columns), np.float32)
+        self._touched = np.zeros(rows * columns, np.int32)
+        self._count = np.zeros(rows * columns, np.int32)
+        self._used = 0
+
+    def clear(self) -> np.ndarray:
+        """An empty raster, (1, C, X, Y) float32."""
+        _clear(self._out, self._count, self._touched, self._used)
+        self._used = 0
+        return self._out.reshape(1, -1, *self._grid.shape)
+
+    def draw(self, returns: np.ndarray, plane: np.ndarray, view: View = IDENTITY) -> np.ndarray:
+        """(N, 6) float32: x y z [m] in base_link, intensity [dB], residual [m/s] or NaN, wraps 0/1.
+
+        -> (1, C, X, Y) float32, overwritten by the next call.
+        """
+        out = self.clear()
+        spec = self._spec
+        self._used = _draw(
+            returns, plane.astype(np.float32), view.linear.astype(np.float32),
+            view.shift.astype(np.float32), np.float32(view.height_scale),
+            np.array([self._grid.x_min, self._grid.y_min, self._grid.cell], np.float32),
+            *self._grid.shape, np.float32(spec.intensity_offset), np.float32(spec.intensity_scale),
+            np.float32(spec.max_height), np.float32(spec.doppler_scale),
+            np.float32(spec.log_points), self._out, self._count, self._touched)
+        return out
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _votes(doppler, along, speeds, period, kernel):
+    """(S,) float32: how many returns each speed makes static, softly counted."""
+    votes = np.zeros(speeds.size, np.float32)
+    for s in range(speeds.size):
+        total = np.float32(0.0)
+        for i in range(doppler.size):
+            residual = doppler[i] + speeds[s] * along[i]
+            if period > 0.0:
+                residual -= period * np.rint(residual / period)
+            ratio = residual / kernel
+            total += max(np.float32(0.0), np.float32(1.0) - ratio * ratio)
+        votes[s] = total
+    return votes
+
+
+@njit(nogil=True, cache=True)
+def _clear(out, count, touched, used):
+    for k in range(used):
+        cell = touched[k]
+        count[cell] = 0
+        for channel in range(out.shape[0]):
+            out[channel, cell] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def _draw(returns, plane, linear, shift, height_scale, origin, rows, columns, intensity_offset,
+          intensity_scale, max_height, doppler_scale, log_points, out, count, touched):
+    inverse_cell = np.float32(1.0) / origin[2]
+    used = 0
+    for i in range(returns.shape[0]):
+        x, y = returns[i, 0], returns[i, 1]
+        height = height_scale * (returns[i, 2] - plane[0] * x - plane[1] * y - plane[2])
+        row = (linear[0, 0] * x + linear[0, 1] * y + shift[0] - origin[0]) * inverse_cell
+        column = (linear[1, 0] * x + linear[1, 1] * y + shift[1] - origin[1]) * inverse_cell
+        if not (0 <= row < rows and 0 <= column < columns and BELOW_M < height < 2 * max_height):
+            continue
+        cell = int(row) * columns + int(column)
+        strength = min(max((returns[i, 3] - intensity_offset) / intensity_scale,
+                           np.float32(0.05)), np.float32(2.0))
+        if count[cell] == 0:
+            touched[used] = cell
+            used += 1
+            out[1, cell] = strength
+        else:
+            out[1, cell] = max(out[1, cell], strength)
+        count[cell] += 1
+        out[2, cell] += height
+        residual = returns[i, 4]
+        if residual == residual:  # not NaN
+            scaled = min(max(residual / doppler_scale, np.float32(-2.0)), np.float32(2.0))
+            out[3, cell] += abs(scaled)
+            out[4, cell] = max(out[4, cell], abs(scaled))
+            if returns[i, 5] == 0.0:
+                out[5, cell] += scaled
+            else:
+                out[6, cell] += 1.0
+        else:
+            out[6, cell] += 1.0
+    log_scale = np.float32(1.0 / np.log1p(log_points))
+    for k in range(used):
+        cell = touched[k]
+        n = np.float32(count[cell])
+        out[0, cell] = min(np.float32(1.5), np.log1p(n) * log_scale)
+        out[2, cell] /= n * max_height
+        out[3, cell] /= n
+        out[5, cell] /= n
+        out[6, cell] /= n
+    return used

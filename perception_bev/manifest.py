@@ -1,0 +1,146 @@
+"""Vocabulary: what the network needs and gives. `model.yaml` is the only place that states it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from perception_bev import config
+from perception_bev.config import Range
+from perception_bev.errors import ConfigError
+from perception_bev.grid import BevGrid
+
+Count = Annotated[int, Range(1, 100_000)]
+MANIFEST = "model.yaml"
+
+
+@dataclass(frozen=True)
+class CameraInputs:
+    """Pictures at (height, width) px, features at 1 / stride, sampled at heights over the ground."""
+
+    slots: Count  # cameras that the exported files have room for
+    width: Count  # [px]
+    height: Count  # [px]
+    stride: Count
+    channels: Count  # of the features
+    lift_heights: tuple[float, ...]  # [m] above the ground
+    lift_factor: Count  # the lift's cells are this many of the grid's
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """(rows, columns) of one camera's features."""
+        return -(-self.height // self.stride), -(-self.width // self.stride)
+
+
+@dataclass(frozen=True)
+class LidarInputs:
+    """Raster: one occupancy channel per height bin, then highest, lowest, intensity, density."""
+
+    height_bins: tuple[float, ...]  # [m] above the ground, edges
+    max_height: float  # [m] scale of the height channels
+    log_points: float  # density 1 is this many points
+
+    @property
+    def channels(self) -> int:
+        return len(self.height_bins) - 1 + 4
+
+
+@dataclass(frozen=True)
+class RadarInputs:
+    """Raster: density, strongest return, mean height, mean and largest |residual Doppler|, its
+    signed mean where it cannot wrap, and how much of it is ambiguous or unknown."""
+
+    intensity_offset: float  # [dB]
+    intensity_scale: float  # [dB]
+    max_height: float  # [m]
+    doppler_scale: float  # [m/s]
+    log_points: float
+
+    @property
+    def channels(self) -> int:
+        return 7
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Centre-point heads: one heat map a class and one box regression."""
+
+    stride: Count  # output cells are this many of the grid's
+    score_threshold: Annotated[float, Range(0, 1)] = 0.1
+    nms_iou: Annotated[float, Range(0, 1)] = 0.2
+    max_boxes: Count = 200
+    quality_weight: Annotated[float, Range(0, 1)] = 0.5  # score = heat^(1-w) * quality^w
+    velocity: bool = False  # False: the training data had none, NaN comes out
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """One exported network file."""
+
+    file: str  # relative to model.yaml
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Generated inputs and the outputs that they must give."""
+
+    file: str
+    sha256: str
+    tolerance: float  # largest allowed |difference|, relative to the output's own scale
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One precision of the whole model."""
+
+    engines: dict[str, EngineFile]
+    golden: Golden | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights come from; nodes say the licence when it restricts use."""
+
+    data: str
+    licence: str
+    commercial_use: bool
+    metrics: dict[str, float] = field(default_factory=dict)  # on the held-out groups
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """model.yaml."""
+
+    name: str
+    grid: BevGrid
+    classes: tuple[str, ...]
+    camera: CameraInputs
+    lidar: LidarInputs
+    radar: RadarInputs
+    heads: Heads
+    fused_channels: Count
+    provenance: Provenance
+    variants: dict[str, Variant] = field(default_factory=dict)
+
+    def variant(self, name: str) -> Variant:
+        if name not in self.variants:
+            raise ConfigError(f"model '{self.name}' has no variant '{name}'; it has: "
+                              + (", ".join(self.variants) or "none (export it first)"))
+        return self.variants[name]
+
+    @property
+    def lift_grid(self) -> BevGrid:
+        return self.grid.coarser(self.camera.lift_factor)
+
+    @property
+    def output_grid(self) -> BevGrid:
+        return self.grid.coarser(self.heads.stride)
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """Read model.yaml of a model folder (or the file itself)."""
+    path = Path(folder)
+    return config.load(path / MANIFEST if path.is_dir() else path, Manifest)

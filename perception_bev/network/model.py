@@ -1,0 +1,55 @@
+"""Network: the stages together, as training sees them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from perception_bev.manifest import Manifest
+from perception_bev.network.decide import Decide
+from perception_bev.network.extract import ExtractCamera, ExtractLidar, ExtractRadar
+from perception_bev.network.fuse import Fuse
+
+
+class Model(nn.Module):
+    """Engines by name, exactly those that are exported."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__()
+        self.extract_camera = ExtractCamera(manifest)
+        self.extract_lidar = ExtractLidar(manifest)
+        self.extract_radar = ExtractRadar(manifest)
+        self.fuse = Fuse(manifest)
+        self.decide = Decide(manifest)
+
+    def logits(self, pictures: torch.Tensor, lift_index: torch.Tensor, lift_weight: torch.Tensor,
+               lidar: torch.Tensor, radar: torch.Tensor, context: torch.Tensor,
+               ) -> tuple[torch.Tensor, torch.Tensor]:
+        """pictures (B, slots, H, W, 3) uint8; rasters (B, C, X, Y); the rest as for Fuse.
+
+        An engine sees only samples that have its modality, as on the vehicle: what is absent
+        must not shift the batch statistics.
+        """
+        batch, slots = pictures.shape[:2]
+        present = context[:, :3] > 0
+        camera = _where_present(self.extract_camera, pictures.flatten(0, 1),
+                                present[:, 0].repeat_interleave(slots))
+        fused = self.fuse(camera.reshape(batch, -1, camera.shape[-1]), lift_index, lift_weight,
+                          _where_present(self.extract_lidar, lidar, present[:, 1]),
+                          _where_present(self.extract_radar, radar, present[:, 2]), context)
+        return self.decide.logits(fused)
+
+
+def _where_present(engine: nn.Module, inputs: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """The engine on the samples that are present, zeros for the others."""
+    if bool(present.all()):
+        return engine(inputs)
+    if not bool(present.any()):
+        with torch.no_grad():
+            was_training = engine.training
+            shape = engine.eval()(inputs[:1]).shape
+            engine.train(was_training)
+        return inputs.new_zeros((len(inputs), *shape[1:]), dtype=torch.float32)
+    made = engine(inputs[present])
+    out = made.new_zeros((len(inputs), *made.shape[1:]))
+    return out.index_copy(0, present.nonzero()[:, 0], made)

@@ -1,0 +1,1 @@
+"""Pipeline: the product without ROS. Importing this needs NumPy alone; engines load late."""

@@ -1,0 +1,48 @@
+"""Training: checkpoints that resume exactly. Safetensors and JSON, no pickles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
+
+
+def save(folder: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
+         state: dict) -> None:
+    """Write everything that the next step depends on; replaced whole, never half."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()},
+              folder / f"{TENSORS}.new")
+    (folder / f"{STATE}.new").write_text(json.dumps(state))
+    for name in (TENSORS, STATE):
+        (folder / f"{name}.new").replace(folder / name)
+
+
+def load(folder: Path, model: nn.Module, average: nn.Module,
+         optimiser: torch.optim.Optimizer) -> dict | None:
+    """Restore in place; the state dictionary, or None where there is no checkpoint."""
+    if not (folder / STATE).exists():
+        return None
+    tensors = load_file(folder / TENSORS)
+    model.load_state_dict(_part(tensors, "model."))
+    average.load_state_dict(_part(tensors, "average."))
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in _part(tensors, "optimiser.").items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    whole = optimiser.state_dict()
+    optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
+    return json.loads((folder / STATE).read_text())
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,153 @@
+"""Training: the loop. Every step depends on the seed and its own number alone, so that a run that
+was cut off goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from perception_bev.manifest import Manifest
+from perception_bev.network.model import Model
+from perception_bev.train import checkpoint
+from perception_bev.train.loss import loss_of
+from perception_bev.train.samples import Labelled, SampleMaker, TrainingSample
+
+AVERAGE_DECAY = 0.999
+PREFETCH = 6  # batches
+SAVE_EVERY = 500  # steps
+GRADIENT_LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how hard."""
+
+    steps: int
+    batch: int = 2
+    peak_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.1  # share of the steps
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """One cycle (Smith, 2018): linear up, cosine down to a thousandth."""
+        progress = step / max(self.steps, 1)
+        if progress < self.warm_up:
+            return self.peak_rate * (0.05 + 0.95 * progress / self.warm_up)
+        fall = (progress - self.warm_up) / (1 - self.warm_up)
+        return self.peak_rate * max(0.5 * (1 + np.cos(np.pi * fall)), 1e-3)
+
+
+def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str | None],
+          recipe: Recipe, folder: Path) -> Model:
+    """Train, or go on training, in `folder`; returns the model with averaged weights."""
+    torch.manual_seed(recipe.seed)
+    model = Model(manifest).to(memory_format=torch.channels_last)
+    average = deepcopy(model).requires_grad_(False)
+    optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.peak_rate, betas=(0.9, 0.99))
+    state = checkpoint.load(folder, model, average, optimiser) or {"step": 0, "history": []}
+    if state["step"] and state["recipe"] != asdict(recipe):
+        raise ValueError(f"{folder} was begun with another recipe: {state['recipe']}")
+    batches = _prefetched(items, manifest, classes, recipe, state["step"])
+    bar = tqdm(total=recipe.steps, initial=state["step"], unit="step", smoothing=0.05)
+    for step in range(state["step"], recipe.steps):
+        began = time.monotonic()
+        parts = _step(model, average, optimiser, next(batches), manifest, recipe.rate(step), step)
+        state["history"].append([step, *parts, round(time.monotonic() - began, 3)])
+        bar.update()
+        if step % 20 == 0:
+            recent = np.mean([row[1:4] for row in state["history"][-100:]], axis=0)
+            bar.set_postfix_str("heat {:.3f} boxes {:.3f} quality {:.3f}".format(*recent))
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
+            state |= {"step": step + 1, "recipe": asdict(recipe)}
+            checkpoint.save(folder, model, average, optimiser, state)
+    bar.close()
+    (folder / "history.json").write_text(json.dumps(state["history"]))
+    return average.eval()
+
+
+def _groups(model: Model, recipe: Recipe) -> list[dict]:
+    """Weight decay for kernels, not for biases and normalisation."""
+    kernels = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": kernels, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0}]
+
+
+def _step(model: Model, average: Model, optimiser: torch.optim.Optimizer,
+          batch: list[TrainingSample], manifest: Manifest, rate: float,
+          step: int) -> tuple[float, float, float]:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    model.train()
+    logits, boxes = model.logits(*_tensors(batch))
+    loss = loss_of(logits, boxes, [sample.targets for sample in batch], manifest)
+    optimiser.zero_grad(set_to_none=True)
+    loss.total.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
+    optimiser.step()
+    _follow(average, model, min(AVERAGE_DECAY, (1 + step) / (10 + step)))
+    return loss.heat.item(), loss.boxes.item(), loss.quality.item()
+
+
+@torch.no_grad()
+def _follow(average: Model, model: Model, decay: float) -> None:
+    """Exponential moving average of the weights and of the batch statistics."""
+    for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(now, 1 - decay)
+        else:
+            mean.copy_(now)
+
+
+def _tensors(batch: list[TrainingSample]) -> tuple[torch.Tensor, ...]:
+    def stacked(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([getattr(sample, name) for sample in batch]))
+
+    channels_last = {"memory_format": torch.channels_last}
+    return (stacked("pictures"), stacked("lift_index"), stacked("lift_weight"),
+            stacked("lidar").to(**channels_last), stacked("radar").to(**channels_last),
+            stacked("context"))
+
+
+def _order(count: int, recipe: Recipe, step: int) -> list[int]:
+    """Indices of a step's samples: a fresh permutation an epoch."""
+    chosen = []
+    for position in range(step * recipe.batch, (step + 1) * recipe.batch):
+        epoch, place = divmod(position, count)
+        permutation = np.random.default_rng([recipe.seed, 1, epoch]).permutation(count)
+        chosen.append(int(permutation[place]))
+    return chosen
+
+
+def _prefetched(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str | None],
+                recipe: Recipe, first_step: int) -> Iterator[list[TrainingSample]]:
+    """Batches from a thread of their own; an error there is raised here."""
+    made: queue.Queue = queue.Queue(PREFETCH)
+
+    def work() -> None:
+        maker = SampleMaker(manifest, classes)
+        try:
+            for step in range(first_step, recipe.steps):
+                rng = np.random.default_rng([recipe.seed, 2, step])
+                made.put([maker.make(items[i], rng)
+                          for i in _order(len(items), recipe, step)])
+        except Exception as err:  # handed over whole: the loop must not wait for ever
+            made.put(err)
+
+    threading.Thread(target=work, daemon=True, name="samples").start()
+    while True:
+        batch = made.get()
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
