@@ -1,0 +1,214 @@
+"""Temporal: ego motion. Odometry samples in, the pose at any recent time out."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from perception_bev.errors import PerceptionError
+from perception_bev.geometry import SE3, rotation_from_rotvec, rotvec_from_rotation, skew
+
+MS = 1_000_000  # [ns]
+SECOND = 1_000_000_000  # [ns]
+MAX_SAMPLES = 4096
+REWIND_NS = SECOND  # stamps that go back further are a loop or a jump, not disorder
+MAX_SPEED = 100.0  # [m/s]; a faster pose is a reset of the odometry
+MAX_STEP = 1.0  # [m] allowed on top, for noise between samples that are close in time
+TWIST_TOLERANCE = 1.0  # [m/s] between the twist and the pose's own motion, plus a third of it
+
+
+@dataclass(frozen=True, slots=True)
+class Twist:
+    """Velocity of base_link in base_link."""
+
+    linear: np.ndarray  # (3,) float64 [m/s]
+    angular: np.ndarray  # (3,) float64 [rad/s]
+
+    def motion(self, seconds: float) -> SE3:
+        """start_from_end after moving with this constant twist (exponential map of SE(3))."""
+        return exp_se3(self.linear * seconds, self.angular * seconds)
+
+
+def exp_se3(v: np.ndarray, w: np.ndarray) -> SE3:
+    """Exponential map: translation part v (3,) [m] and rotation vector w (3,) [rad] -> SE3.
+
+    Closed form with the left Jacobian of SO(3) (Barfoot, State Estimation for Robotics, 7.1).
+    """
+    angle = float(np.linalg.norm(w))
+    k = skew(w)
+    if angle < 1e-6:
+        jacobian = np.eye(3) + 0.5 * k
+    else:
+        jacobian = (np.eye(3) + (1 - np.cos(angle)) / angle**2 * k
+                    + (angle - np.sin(angle)) / angle**3 * (k @ k))
+    return SE3(rotation_from_rotvec(w), jacobian @ v)
+
+
+def pose_or_none(translation: np.ndarray, xyzw: np.ndarray) -> SE3 | None:
+    """A pose from a message; None when it is not one (NaN, zero quaternion). `push` counts it."""
+    try:
+        return SE3.from_quaternion(translation, xyzw)
+    except PerceptionError:
+        return None
+
+
+class EgoMotion:
+    """The last seconds of odometry: odom_from_base at a time, or None where nobody knows.
+
+    Between samples the pose is interpolated; beyond them it is carried on by the nearest
+    sample's twist. No answer is further than `max_extrapolation_ms` from a sample, also inside a
+    gap. `generation` changes when poses before and after have nothing to do with each other
+    (a loop, a reset of the odometry): what was remembered in `odom` is then worthless.
+    """
+
+    def __init__(self, max_extrapolation_ms: float = 100, history_s: float = 3) -> None:
+        self._reach_ns = round(max_extrapolation_ms * MS)
+        self._history_ns = round(history_s * SECOND)
+        self.drops: Counter[str] = Counter()
+        self.generation = 0
+        self._clear()
+
+    def push(self, stamp_ns: int, odom_from_base: SE3 | None, linear: np.ndarray | None = None,
+             angular: np.ndarray | None = None) -> bool:
+        """Take one sample; False when it was refused (and counted in `drops`).
+
+        linear (3,) [m/s] and angular (3,) [rad/s] in base; without them, or where they are not
+        finite, the twist is the motion from the sample before.
+        """
+        if odom_from_base is None:
+            return self._refuse("bad_pose")
+        if not self._in_order(stamp_ns):
+            return False
+        if self._jumped(stamp_ns, odom_from_base):
+            self.drops["jump"] += len(self._stamps)
+            self.reset()
+        derived = self._derived_twist(stamp_ns, odom_from_base)
+        given = self._checked_twist(linear, angular)
+        self._compare(given, derived)
+        self._stamps.append(stamp_ns)
+        self._poses.append(odom_from_base)
+        self._twists.append(given or derived)
+        self._trim()
+        return True
+
+    def at(self, stamp_ns: int) -> SE3 | None:
+        """odom_from_base at a stamp; None further than the reach from every sample."""
+        i = bisect_left(self._stamps, stamp_ns)
+        near = self._nearest(i, stamp_ns)
+        if near is None:
+            return None
+        if self._stamps[near] == stamp_ns:
+            return self._poses[near]
+        if 0 < i < len(self._stamps):
+            return self._poses[i - 1].interpolate(self._poses[i], self._fraction(i, stamp_ns))
+        if self._twists[near] is None:
+            return None
+        seconds = (stamp_ns - self._stamps[near]) / SECOND
+        return self._poses[near] @ self._twists[near].motion(seconds)
+
+    def twist_at(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """(linear (3,) [m/s], angular (3,) [rad/s]) of base in base; None as for `at`."""
+        i = bisect_left(self._stamps, stamp_ns)
+        near = self._nearest(i, stamp_ns)
+        if near is None:
+            return None
+        nearest = self._twists[near]
+        if nearest is None or not 0 < i < len(self._stamps) or self._twists[i - 1] is None:
+            return None if nearest is None else (nearest.linear, nearest.angular)
+        before, after, f = self._twists[i - 1], self._twists[i], self._fraction(i, stamp_ns)
+        return (before.linear + f * (after.linear - before.linear),
+                before.angular + f * (after.angular - before.angular))
+
+    def reset(self) -> None:
+        """Forget all samples: in a new epoch, or when the odometry began anew."""
+        self.generation += 1
+        self._clear()
+
+    def fault(self) -> str | None:
+        """What is wrong with this odometry, in words; None: nothing."""
+        if self._disagreement < 5:
+            return None
+        said, moved = self._speeds
+        return (f"odometry: the twist says {said:.1f} m/s, the pose moves at {moved:.1f} m/s; "
+                "the twist must be the velocity of child_frame_id in child_frame_id")
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def _clear(self) -> None:
+        self._stamps: list[int] = []
+        self._poses: list[SE3] = []
+        self._twists: list[Twist | None] = []
+        self._disagreement = 0  # samples in a row whose twist contradicts the pose
+        self._speeds = (0.0, 0.0)
+
+    def _refuse(self, reason: str) -> bool:
+        self.drops[reason] += 1
+        return False
+
+    def _in_order(self, stamp_ns: int) -> bool:
+        if not self._stamps or stamp_ns > self._stamps[-1]:
+            return True
+        if self._stamps[-1] - stamp_ns > REWIND_NS:
+            self.drops["rewound"] += len(self._stamps)
+            self.reset()
+            return True
+        return self._refuse("duplicate" if stamp_ns == self._stamps[-1] else "backward")
+
+    def _jumped(self, stamp_ns: int, pose: SE3) -> bool:
+        if not self._stamps:
+            return False
+        seconds = (stamp_ns - self._stamps[-1]) / SECOND
+        step = float(np.linalg.norm(pose.translation - self._poses[-1].translation))
+        return step > MAX_STEP + MAX_SPEED * seconds
+
+    def _derived_twist(self, stamp_ns: int, pose: SE3) -> Twist | None:
+        """Mean motion since the last sample, within reach of it."""
+        if not self._stamps or stamp_ns - self._stamps[-1] > 2 * self._reach_ns:
+            return None
+        seconds = (stamp_ns - self._stamps[-1]) / SECOND
+        last = self._poses[-1]
+        turned = rotvec_from_rotation(last.rotation.T @ pose.rotation)
+        halfway = last.rotation @ rotation_from_rotvec(0.5 * turned)
+        return Twist(halfway.T @ (pose.translation - last.translation) / seconds,
+                     turned / seconds)
+
+    def _checked_twist(self, linear: np.ndarray | None,
+                       angular: np.ndarray | None) -> Twist | None:
+        if linear is None or angular is None:
+            return None
+        v, w = np.asarray(linear, dtype=np.float64), np.asarray(angular, dtype=np.float64)
+        if v.shape == (3,) and w.shape == (3,) and np.isfinite(v).all() and np.isfinite(w).all():
+            return Twist(v, w)
+        self.drops["bad_twist"] += 1
+        return None
+
+    def _compare(self, given: Twist | None, derived: Twist | None) -> None:
+        if given is None or derived is None:
+            return
+        error = float(np.linalg.norm(given.linear - derived.linear))
+        said, moved = (float(np.linalg.norm(t.linear)) for t in (given, derived))
+        wrong = error > TWIST_TOLERANCE + max(said, moved) / 3
+        self._disagreement = self._disagreement + 1 if wrong else 0
+        self._speeds = (said, moved)
+
+    def _trim(self) -> None:
+        keep = bisect_left(self._stamps, self._stamps[-1] - self._history_ns)
+        keep = max(keep, len(self._stamps) - MAX_SAMPLES)
+        if keep > 0:
+            del self._stamps[:keep], self._poses[:keep], self._twists[:keep]
+
+    def _nearest(self, i: int, stamp_ns: int) -> int | None:
+        """Index of the sample nearest to a stamp that sorts in at i; None out of reach."""
+        near = min((j for j in (i - 1, i) if 0 <= j < len(self._stamps)),
+                   key=lambda j: abs(self._stamps[j] - stamp_ns), default=None)
+        if near is None or abs(self._stamps[near] - stamp_ns) > self._reach_ns:
+            return None
+        return near
+
+    def _fraction(self, i: int, stamp_ns: int) -> float:
+        before, after = self._stamps[i - 1], self._stamps[i]
+        return (stamp_ns - before) / (after - before)
