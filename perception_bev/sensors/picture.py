@@ -88,7 +88,7 @@ def _png(view: memoryview) -> PictureHeader:
         raise BadMessage("truncated", f"PNG of {len(view)} bytes ends in its header")
     if bytes(view[12:16]) != b"IHDR":
         raise BadMessage("undecodable", "PNG does not begin with IHDR")
-    _require_end(view[24:], b"IEND", "PNG")
+    _require_end(view[24:], b"IEND\xaeB`\x82", "PNG")  # with its checksum
     width, height = (int.from_bytes(view[i:i + 4], "big") for i in (16, 20))
     return PictureHeader("png", width, height)
 
