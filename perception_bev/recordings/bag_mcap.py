@@ -71,6 +71,7 @@ class McapFile:
         self.start_ns: int | None = None
         self.end_ns: int | None = None
         self.damage: str | None = None
+        self.compression = ""  # of the first chunk that has one
         self._walk()
         if not all(p.counted for p in self._pieces) or set(self._counts) - set(self._channels):
             self._count_all()
@@ -140,6 +141,7 @@ class McapFile:
             return
         self._file.seek(begin)
         start, stop, _, _ = _CHUNK_HEAD.unpack(self._file.read(_CHUNK_HEAD.size))
+        self.compression = self.compression or _compression_name(self._file.read(16))
         self._pieces.append(_Piece(begin, end, True, start))
         self._span(start, stop)
 
@@ -265,6 +267,12 @@ def _unpack_chunk(body: bytes) -> tuple[bytes, str | None]:
     if torn is None and (len(data) != size or (crc and zlib.crc32(data) != crc)):
         return b"", "a chunk's checksum or size is wrong"
     return data, torn
+
+
+def _compression_name(head: bytes) -> str:
+    """The length-prefixed name, or "" when it is none of a chunk's."""
+    name = head[4:4 + int.from_bytes(head[:4], "little")]
+    return name.decode() if name in (b"zstd", b"lz4") else ""
 
 
 def _decompress(compression: str, packed: memoryview, size: int) -> tuple[bytes, str | None]:

@@ -38,6 +38,7 @@ class _Unreadable:
 
     topics: dict[str, TopicInfo] = {}
     start_ns = end_ns = None
+    compression = ""
 
     def __init__(self, error: RecordingError) -> None:
         self.damage = str(error)
@@ -59,6 +60,7 @@ class BagReader:
     Attributes after opening:
         topics: by name, with the counts that are really there.
         notes: what was odd but harmless, for the user.
+        types: the bag's message types.
         damage: what is wrong with the files as far as seen by now, or None.
     """
 
@@ -68,7 +70,7 @@ class BagReader:
         self.notes: list[str] = []
         self.metadata: Metadata | None = None
         self.files: list[Path] = []
-        self._types = TypeBook()
+        self.types = TypeBook()
         self._storages: list[Storage] = []
         self._stack = ExitStack()
 
@@ -114,6 +116,12 @@ class BagReader:
         return sum(info.count for info in self.topics.values())
 
     @property
+    def compression(self) -> str:
+        """"", "zstd (file)", "zstd (message)", or "zstd", "lz4" of chunks in MCAP files."""
+        of_bag = self.metadata.compression if self.metadata else ""
+        return of_bag or next((s.compression for s in self._storages if s.compression), "")
+
+    @property
     def size_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.files if file.exists())
 
@@ -140,7 +148,7 @@ class BagReader:
 
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """A message from its CDR bytes, by the bag's own definition of the type."""
-        return self._types.deserialize(data, msgtype)
+        return self.types.deserialize(data, msgtype)
 
     def fetch(self, address: tuple[int, ...]) -> bytes:
         """The bytes of one message again, by the address that `raw_messages` gave."""
@@ -174,7 +182,7 @@ class BagReader:
 
     def _open(self, file: Path) -> Storage:
         try:
-            return open_storage(file, self._types, self._stack.callback)
+            return open_storage(file, self.types, self._stack.callback)
         except RecordingError as err:
             return _Unreadable(err)
 

@@ -17,6 +17,8 @@ from perception_bev.recordings.bag_types import TypeBook
 class SqliteFile:
     """One .db3 file; see `bag_storage.Storage`."""
 
+    compression = ""
+
     def __init__(self, path: Path, types: TypeBook) -> None:
         self._name = path.name
         self.damage = _torn(path)

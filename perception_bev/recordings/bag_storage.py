@@ -34,6 +34,7 @@ class Storage(Protocol):
     topics: dict[str, TopicInfo]
     start_ns: int | None
     end_ns: int | None
+    compression: str  # of what is inside: "", "zstd", "lz4"
     damage: str | None  # what is wrong with the file, as far as was seen when it was opened
 
     def records(self) -> Iterator[Record]:

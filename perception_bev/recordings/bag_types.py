@@ -73,18 +73,19 @@ class TypeBook:
 
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """A message from its CDR bytes; RecordingError when type or bytes are not understood."""
-        name = full_name(msgtype)
-        store = self._store(name)
+        name, store = full_name(msgtype), self.store(msgtype)
         try:
             return store.deserialize_cdr(data, name)
         except Exception as err:  # rosbags lets index, struct and assertion errors through
             raise RecordingError(f"{len(data)} bytes are not a {msgtype}: "
                                  f"{type(err).__name__} {err}".rstrip()) from err
 
-    def _store(self, msgtype: str) -> Typestore:
-        if msgtype not in self._stores:
-            self._stores[msgtype] = self._make_store(msgtype)
-        return self._stores[msgtype]
+    def store(self, msgtype: str) -> Typestore:
+        """rosbags' store in which `msgtype` and what it contains are known; else RecordingError."""
+        name = full_name(msgtype)
+        if name not in self._stores:
+            self._stores[name] = self._make_store(name)
+        return self._stores[name]
 
     def _make_store(self, msgtype: str) -> Typestore:
         found = self._definitions.get(msgtype)
