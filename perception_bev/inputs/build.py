@@ -54,6 +54,7 @@ class InputBuilder:
         self._lift = LiftTables(manifest)
         limit = sum(2 * lidar.max_points for lidar in calibration.rig.lidars.values())
         self._points = np.empty((limit, 4), np.float32)
+        self.points = self._points[:0]  # (N, 4) float32 of the last build, in base_link at t_ref
 
     def build(self, bundle: SensorBundle, ego: EgoSource | None = None, view: View = IDENTITY,
               modalities: Sequence[Modality] = MODALITIES, flipped_pictures: bool = False,
@@ -64,7 +65,7 @@ class InputBuilder:
         present = {m: bundle.present(tuple(sensors)) if m in modalities else ()
                    for m, sensors in zip(MODALITIES, (rig.cameras, rig.lidars, rig.radars),
                                          strict=True)}
-        points = self._lidar_points(bundle, present["lidar"], ego)
+        points = self.points = self._lidar_points(bundle, present["lidar"], ego)
         plane = ground.fit_ground(points)
         index, weight = self._lift.build(
             [self._lift_camera(bundle, name, ego, flipped_pictures)

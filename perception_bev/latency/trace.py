@@ -1,0 +1,47 @@
+"""Latency: the trace of one output, the only record of what happened when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Span = tuple[str, int, int]  # name, start, end [monotonic ns]
+
+WAIT = "wait"  # t_ref until the bundle closed: sensors, transport, decoding
+COMPUTE = ("inputs", "extract_camera", "extract_lidar", "extract_radar", "fuse", "decide", "post")
+
+
+@dataclass(slots=True)
+class Trace:
+    """Spans of one output in monotonic ns. `t_ref` is the reference stamp on that clock."""
+
+    t_ref: int  # t_ref as monotonic time
+    closed: int  # the bundle closed
+    spans: list[Span] = field(default_factory=list)
+    published: int | None = None  # handed to the middleware
+
+    def add(self, name: str, start: int, end: int) -> None:
+        self.spans.append((name, start, end))
+
+    def milliseconds(self) -> dict[str, float]:
+        """Length of every span, of the wait for the bundle, and of t_ref -> published."""
+        lengths = {WAIT: (self.closed - self.t_ref) / 1e6}
+        for name, start, end in self.spans:
+            lengths[name] = lengths.get(name, 0.0) + (end - start) / 1e6
+        if self.published is not None:
+            lengths["total"] = (self.published - self.t_ref) / 1e6
+        return lengths
+
+    def covered_ms(self) -> float:
+        """Time between the bundle's close and the publication in which some span ran."""
+        covered, reached = 0, self.closed
+        for _, start, end in sorted(self.spans, key=lambda span: span[1]):
+            start, end = max(start, reached), min(end, self.published or end)
+            if end > start:
+                covered, reached = covered + end - start, end
+        return covered / 1e6
+
+    def overhead_ms(self) -> float:
+        """From the bundle's close to the publication, less what the spans account for."""
+        if self.published is None:
+            raise ValueError("a trace has an overhead when its output is published")
+        return (self.published - self.closed) / 1e6 - self.covered_ms()

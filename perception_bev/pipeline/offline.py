@@ -1,0 +1,52 @@
+"""Pipeline: a model over a recording, without a collector: for evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from perception_bev.contracts import MODALITIES, Boxes3D, Modality
+from perception_bev.deployment import Deployment
+from perception_bev.latency.trace import Trace
+from perception_bev.pipeline.ingest import Ingest
+from perception_bev.pipeline.perception import Perception
+from perception_bev.recordings.base import Recording, Sample
+from perception_bev.rig import Calibration, resolve
+
+
+def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODALITIES,
+           indices: Sequence[int] | None = None,
+           progress: Callable[[Iterator], Iterator] | None = None,
+           deployment: Deployment | None = None) -> Iterator[tuple[Sample, Boxes3D]]:
+    """Every sample with the boxes that the model finds with these sensors.
+
+    Args:
+        model: folder of model.yaml.
+        sensors: modalities to use; the others are masked.
+        indices: samples to use, default: all.
+        progress: wraps the iteration over indices (tqdm, rich).
+    """
+    chosen = iter(range(len(recording)) if indices is None else indices)
+    runs: dict[str, tuple[Perception, Ingest]] = {}
+    try:
+        for index in progress(chosen) if progress else chosen:
+            calibration = _calibration_of(recording, index)
+            if calibration.rig.name not in runs:
+                made = Perception(model, calibration, deployment or Deployment(),
+                                  time.monotonic_ns)
+                runs[calibration.rig.name] = made, Ingest(made.manifest, calibration)
+            perception, ingest = runs[calibration.rig.name]
+            sample = recording[index]
+            bundle = ingest.bundle(sample)
+            yield sample, perception.process(bundle, Trace(0, 0), sensors).boxes
+    finally:
+        for perception, _ in runs.values():
+            perception.close()
+
+
+def _calibration_of(recording: Recording, index: int) -> Calibration:
+    """The recording's own calibration where its rig file has holes."""
+    if hasattr(recording, "calibration_of"):
+        return recording.calibration_of(index)
+    return resolve(recording.rig_of(index))

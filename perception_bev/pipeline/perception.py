@@ -1,0 +1,257 @@
+"""Pipeline: the product without ROS. Node, evaluation, benchmarks and replay drive this object.
+
+Raw frames are pushed from any thread; they are decoded in a pool, a camera's backbone runs as soon
+as its picture is decoded, and the collector gets validated frames. One thread calls tick().
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from perception_bev.contracts import (
+    MODALITIES,
+    Boxes3D,
+    CameraFrame,
+    Modality,
+    SensorBundle,
+    SensorFrame,
+)
+from perception_bev.deployment import Deployment
+from perception_bev.errors import BadMessage, PerceptionError
+from perception_bev.inputs.build import InputBuilder, Inputs
+from perception_bev.latency.trace import Trace
+from perception_bev.manifest import load_manifest
+from perception_bev.outputs import heads
+from perception_bev.outputs.occupancy import OccupancyMap
+from perception_bev.pipeline.ingest import Ingest
+from perception_bev.pipeline.stages import Stages
+from perception_bev.raw import RawFrame
+from perception_bev.rig import Calibration
+from perception_bev.sync.clock import Now, StampMonitor
+from perception_bev.sync.collector import Collector
+from perception_bev.pipeline.warm_up import empty_bundle, synthetic_slots
+from perception_bev.temporal.ego import EgoMotion
+from perception_bev.pipeline.shared_ego import SharedEgo
+
+QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
+KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Everything about one output time."""
+
+    t_ref_ns: int
+    epoch: int
+    sequence: int
+    boxes: Boxes3D  # in base_link at t_ref
+    reasons: tuple[str, ...]  # why it is not full: "lidar_top: missing", "no_ego_motion"; or empty
+    bundle: SensorBundle
+    trace: Trace
+    occupancy: np.ndarray | None = None  # (Y, X) int8, when wanted
+
+    @property
+    def mode(self) -> str:
+        """"full", or "degraded" when a required sensor did not contribute."""
+        return "degraded" if any(": " in reason for reason in self.reasons) else "full"
+
+
+class Perception:
+    """push() frames, tick() outputs."""
+
+    def __init__(self, model: Path, calibration: Calibration, deployment: Deployment,
+                 clock: Callable[[], int]) -> None:
+        """
+        Args:
+            model: folder of model.yaml.
+            calibration: complete, of the rig.
+            deployment: engine, variant, threads.
+            clock: monotonic ns, for traces; deadlines come with `Now`.
+        """
+        self.manifest = load_manifest(model)
+        self.deployment, self._clock = deployment, clock
+        self.stages = Stages(Path(model), self.manifest, deployment, clock)
+        odometry = calibration.rig.odometry
+        self.ego = SharedEgo(EgoMotion(odometry.max_extrapolation_ms if odometry else 100.0))
+        self.want_occupancy = False
+        self.failures: Counter[str] = Counter()  # bundles that gave no output, by error
+        self._decoders = ThreadPoolExecutor(deployment.decode_threads, "decode")
+        self._backbone = ThreadPoolExecutor(1, "camera")
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._occupancy = OccupancyMap(self.manifest.output_grid)
+        self._install(calibration)
+        self.collector = Collector(calibration.rig, self.ego.at)
+
+    # -- sensors in ----------------------------------------------------------------------------
+
+    def push(self, sensor: str, raw: RawFrame, now: Now) -> None:
+        """Queue a raw frame for decoding and return; `now` is its arrival."""
+        with self._lock:
+            queue = self._queues[sensor]
+            if len(queue) == QUEUED:
+                queue.popleft()
+                self.collector.drop(sensor, "superseded", now)
+                queue.append((raw, now))
+                return  # its place in the pool is taken over
+            queue.append((raw, now))
+        self._decoders.submit(self._decode_next, sensor)
+
+    def refuse(self, sensor: str, reason: str, now: Now) -> None:
+        """A message that could not be read: counted, and the bundle knows why it is missing."""
+        with self._lock:
+            self.collector.drop(sensor, reason, now)
+        self._arrived.set()
+
+    def push_odometry(self, stamp_ns: int, odom_from_base, linear, angular) -> None:
+        """odom_from_base with the twist in base_link [m/s, rad/s]."""
+        self.ego.push(stamp_ns, odom_from_base, linear, angular)
+
+    def new_epoch(self, reason: str) -> None:
+        """A jump that somebody announces: nothing is remembered across it."""
+        with self._lock:
+            self.collector.new_epoch(reason)
+            self.ego.reset()
+
+    def recalibrate(self, calibration: Calibration) -> None:
+        """Take another calibration from the next bundle on; the rig must be the same."""
+        with self._lock:
+            self._install(calibration)
+
+    # -- outputs out ---------------------------------------------------------------------------
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until a frame was decoded or the time is over."""
+        self._arrived.wait(timeout_s)
+        self._arrived.clear()
+
+    def next_wakeup_ns(self) -> int | None:
+        """Monotonic time by which tick() wants to be called even if nothing arrives."""
+        with self._lock:
+            return self.collector.next_wakeup_ns()
+
+    def tick(self, now: Now) -> Output | None:
+        """The next output, if a bundle closes now. One that fails is counted, never raised."""
+        with self._lock:
+            bundle = self.collector.poll(now)
+        if bundle is None:
+            return None
+        t_ref_mono = now.mono_ns - int((now.ros_ns - bundle.t_ref_ns) / (now.rate or 1.0))
+        try:
+            return self.process(bundle, Trace(t_ref_mono, now.mono_ns))
+        except PerceptionError as err:
+            self.failures[str(err)] += 1
+            return None
+
+    def process(self, bundle: SensorBundle, trace: Trace,
+                modalities: Sequence[Modality] = MODALITIES) -> Output:
+        """One bundle through all stages. One caller at a time."""
+        with self._lock:
+            builder = self._builder
+        start = self._clock()
+        inputs = builder.build(bundle, self.ego, modalities=modalities)
+        trace.add("inputs", start, self._clock())
+        features = {name: self._features(name, bundle.slots[name].newest, trace)
+                    for name in inputs.camera_slots}
+        heat, boxes = self.stages.run(inputs, features, trace)
+        start = self._clock()
+        found = heads.decode(heat, boxes, inputs.plane, self.manifest)
+        trace.add("post", start, self._clock())
+        return Output(bundle.t_ref_ns, bundle.epoch, bundle.sequence, found,
+                      self._reasons(bundle, inputs), bundle, trace,
+                      self._occupied(builder, inputs) if self.want_occupancy else None)
+
+    def warm_up(self) -> None:
+        """Compile and touch everything that the first frame would otherwise wait for."""
+        empty = empty_bundle(self._calibration.rig)
+        full = replace(empty, slots=synthetic_slots(self._calibration, self.manifest))
+        for bundle in (empty, full, full):
+            self.process(bundle, Trace(0, 0))
+        self._feature_store.clear()
+
+    def close(self) -> None:
+        """Stop all threads and give back the engines."""
+        self._decoders.shutdown(wait=True, cancel_futures=True)
+        self._backbone.shutdown(wait=True, cancel_futures=True)
+        self.stages.close()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _install(self, calibration: Calibration) -> None:
+        rig = calibration.rig
+        self._calibration = calibration
+        self._ingest = Ingest(self.manifest, calibration)
+        self._builder = InputBuilder(self.manifest, calibration)
+        self.monitors = {name: StampMonitor(name, sensor, rig.modality(name) == "lidar")
+                         for name, sensor in rig.sensors.items()}
+        self._queues: dict[str, deque] = {name: deque() for name in rig.sensors}
+        self._feature_store: OrderedDict[tuple[str, int], Future] = OrderedDict()
+
+    def _decode_next(self, sensor: str) -> None:
+        """Decode the oldest waiting frame of a sensor and hand it to the collector."""
+        with self._lock:
+            raw, arrived = self._queues[sensor].popleft()
+            stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)
+        try:
+            frame = self._ingest.decode(sensor, replace(raw, stamp_ns=stamp))
+        except BadMessage as err:
+            self.refuse(sensor, err.reason, arrived)
+        except Exception as err:  # a fault of ours must be seen, and must not end the pool
+            self.failures[f"{sensor}: {type(err).__name__}: {err}"] += 1
+            self.refuse(sensor, "internal_error", arrived)
+        else:
+            self._hand_over(sensor, frame, arrived)
+
+    def _hand_over(self, sensor: str, frame: SensorFrame, arrived: Now) -> None:
+        with self._lock:
+            if isinstance(frame, CameraFrame):
+                self._start_features(sensor, frame)
+            self.collector.push(sensor, frame, arrived)
+        self._arrived.set()
+
+    def _start_features(self, sensor: str, frame: CameraFrame) -> Future:
+        """Run the camera's backbone now; called with the lock held or from the only thread."""
+        key = (sensor, frame.stamp_ns)
+        if key not in self._feature_store:
+            self._feature_store[key] = self._backbone.submit(self._extract, frame)
+            mine = [k for k in self._feature_store if k[0] == sensor]
+            for old in mine[:-KEPT_FEATURES]:
+                self._feature_store.pop(old).cancel()
+        return self._feature_store[key]
+
+    def _extract(self, frame: CameraFrame) -> tuple[np.ndarray, int, int]:
+        start = self._clock()
+        return self.stages.extract_camera(frame.image), start, self._clock()
+
+    def _features(self, sensor: str, frame: CameraFrame, trace: Trace) -> np.ndarray:
+        """(pixels, C) float32; mostly they are there already."""
+        with self._lock:
+            future = self._start_features(sensor, frame)
+        try:
+            features, start, end = future.result()
+        except CancelledError:  # newer pictures pushed it out while the bundle waited
+            with self._lock:
+                self._feature_store.pop((sensor, frame.stamp_ns), None)
+                future = self._start_features(sensor, frame)
+            features, start, end = future.result()
+        trace.add("extract_camera", start, end)
+        return features
+
+    def _reasons(self, bundle: SensorBundle, inputs: Inputs) -> tuple[str, ...]:
+        rig = self._calibration.rig
+        absent = [f"{name}: {slot.reason}" for name, slot in bundle.slots.items()
+                  if rig.sensors[name].required and slot.reason != "ok"]
+        return (*absent, *(() if bundle.odom_from_base is not None else ("no_ego_motion",)))
+
+    def _occupied(self, builder: InputBuilder, inputs: Inputs) -> np.ndarray:
+        places = self._calibration.base_from_sensor
+        origins = np.array([places[name].translation[:2]
+                            for name in self._calibration.rig.lidars]).reshape(-1, 2)
+        return self._occupancy.update(builder.points, origins.mean(axis=0), inputs.plane)
