@@ -34,7 +34,7 @@ def layouts(draw):
 
 
 @given(layouts())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 def test_fields_of_a_dtype_give_that_dtype_back(dtype):
     fields = [field(*parts) for parts in cloud_fields(dtype)]
     assert cloud_dtype(fields, dtype.itemsize, is_bigendian(dtype)) == dtype

@@ -29,9 +29,10 @@ def cloud(points, rows_of=1, row_padding=0, is_bigendian=False, **changes):
     order = ">f4" if is_bigendian else "<f4"
     rows = points.astype(order).reshape(rows_of, -1).view(np.uint8)
     data = np.pad(rows, ((0, 0), (0, row_padding))).tobytes()
-    made = dict(header=header(), width=len(points) // rows_of, height=rows_of, point_step=12,
-                row_step=rows.shape[1] + row_padding, is_bigendian=is_bigendian, data=data,
-                fields=[field(name, 4 * i, 7) for i, name in enumerate("xyz")])
+    made = {"header": header(), "width": len(points) // rows_of, "height": rows_of,
+            "point_step": 12, "row_step": rows.shape[1] + row_padding,
+            "is_bigendian": is_bigendian, "data": data,
+            "fields": [field(name, 4 * i, 7) for i, name in enumerate("xyz")]}
     return Message(**{**made, **changes})
 
 
@@ -50,7 +51,7 @@ def test_stamps():
 
 @given(height=st.integers(1, 4), width=st.integers(1, 5), row_padding=st.integers(0, 9),
        is_bigendian=st.booleans(), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_clouds_of_any_layout_keep_their_values(height, width, row_padding, is_bigendian, seed):
     points = np.random.default_rng(seed).normal(size=(height * width, 3)).astype(np.float32)
     points[0, 0] = np.nan
@@ -80,12 +81,12 @@ def test_data_that_is_not_bytes(data):
 
 
 @pytest.mark.parametrize("changes, reason", [
-    (dict(width=2**31), "bad_size"), (dict(width=3), "bad_size"), (dict(row_step=25), "bad_size"),
-    (dict(row_step=0), "bad_size"), (dict(height=2**31), "bad_size"), (dict(height=0), "bad_size"),
-    (dict(data=b""), "bad_size"), (dict(point_step=2**31), "bad_layout"),
-    (dict(point_step=11), "bad_layout"), (dict(point_step=0, fields=[]), "bad_size"),
-    (dict(fields=[field("x", 0, 99)]), "bad_layout"),
-    (dict(header=header(-1, 0)), "bad_stamp")])
+    ({"width": 2**31}, "bad_size"), ({"width": 3}, "bad_size"), ({"row_step": 25}, "bad_size"),
+    ({"row_step": 0}, "bad_size"), ({"height": 2**31}, "bad_size"), ({"height": 0}, "bad_size"),
+    ({"data": b""}, "bad_size"), ({"point_step": 2**31}, "bad_layout"),
+    ({"point_step": 11}, "bad_layout"), ({"point_step": 0, "fields": []}, "bad_size"),
+    ({"fields": [field("x", 0, 99)]}, "bad_layout"),
+    ({"header": header(-1, 0)}, "bad_stamp")])
 def test_inconsistent_clouds_are_named(changes, reason):
     assert reason_of(read.read_cloud, cloud(np.zeros((2, 3)), **changes)) == reason
 
@@ -120,10 +121,11 @@ def peak_bytes(function):
        fields=st.lists(st.tuples(st.sampled_from("xyz"), HUGE, st.integers(0, 255), HUGE)))
 @example(width=2**31, height=1, point_step=0, row_step=0, size=0, fields=[])
 @example(width=1, height=2**31, point_step=0, row_step=0, size=0, fields=[])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_no_cloud_crashes_or_allocates_much(width, height, point_step, row_step, size, fields):
+    row_step = size // max(height, 1) if row_step is None else row_step
     msg = cloud(np.zeros((0, 3)), width=width, height=height, point_step=point_step,
-                row_step=size // max(height, 1) if row_step is None else row_step, data=bytes(size), fields=[field(*f) for f in fields])
+                row_step=row_step, data=bytes(size), fields=[field(*f) for f in fields])
 
     def check():
         got = read.read_cloud(msg)
@@ -135,7 +137,7 @@ def test_no_cloud_crashes_or_allocates_much(width, height, point_step, row_step,
 @given(width=HUGE, height=st.one_of(st.just(1), HUGE), step=st.one_of(st.none(), HUGE),
        size=st.integers(0, 64), big=st.booleans(),
        encoding=st.sampled_from(["rgb8", "mono16", "16", "", "\0"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_no_image_crashes_or_allocates_much(width, height, step, size, big, encoding):
     msg = Message(header=header(), width=width, height=height, encoding=encoding,
                   step=size // max(height, 1) if step is None else step,
@@ -149,8 +151,8 @@ def test_no_image_crashes_or_allocates_much(width, height, step, size, big, enco
 
 
 def image(**changes):
-    made = dict(header=header(), width=2, height=3, step=8, encoding="rgb8", is_bigendian=0,
-                data=bytes(range(24)))
+    made = {"header": header(), "width": 2, "height": 3, "step": 8, "encoding": "rgb8",
+            "is_bigendian": 0, "data": bytes(range(24))}
     return Message(**{**made, **changes})
 
 
@@ -165,8 +167,8 @@ def test_big_endian_pixels_become_little_endian():
 
 
 @pytest.mark.parametrize("changes, reason", [
-    (dict(width=0), "empty"), (dict(height=0), "empty"), (dict(data=b""), "empty"),
-    (dict(width=9), "bad_size"), (dict(step=7), "bad_size"), (dict(height=2**31), "bad_size")])
+    ({"width": 0}, "empty"), ({"height": 0}, "empty"), ({"data": b""}, "empty"),
+    ({"width": 9}, "bad_size"), ({"step": 7}, "bad_size"), ({"height": 2**31}, "bad_size")])
 def test_inconsistent_images_are_named(changes, reason):
     assert reason_of(read.read_image, image(**changes)) == reason
 
@@ -202,8 +204,8 @@ def test_radar_scans_are_limited(monkeypatch):
 
 
 def info(**changes):
-    made = dict(header=header(), width=640, height=480, distortion_model="plumb_bob",
-                d=[0.1, 0.01, 0.001, 0.002, 0.003], k=[500.0, 0, 320, 0, 510, 240, 0, 0, 1])
+    made = {"header": header(), "width": 640, "height": 480, "distortion_model": "plumb_bob",
+                "d": [0.1, 0.01, 0.001, 0.002, 0.003], "k": [500.0, 0, 320, 0, 510, 240, 0, 0, 1]}
     return Message(**{**made, **changes})
 
 
@@ -221,12 +223,12 @@ def test_lenses(name, d, model, expected):
 
 
 @pytest.mark.parametrize("changes, reason", [
-    (dict(k=[0.0] * 9), "uncalibrated"), (dict(k=[1.0]), "bad_camera_info"),
-    (dict(k=[np.nan] * 9), "bad_camera_info"), (dict(width=0), "bad_camera_info"),
-    (dict(width=2**31), "bad_camera_info"), (dict(d=[np.inf] * 5), "bad_camera_info"),
-    (dict(distortion_model="thin_prism"), "bad_camera_info"),
-    (dict(distortion_model=""), "bad_camera_info"),
-    (dict(d=[1.0] * 6), "bad_camera_info"), (dict(binning_x=1000), "bad_camera_info")])
+    ({"k": [0.0] * 9}, "uncalibrated"), ({"k": [1.0]}, "bad_camera_info"),
+    ({"k": [np.nan] * 9}, "bad_camera_info"), ({"width": 0}, "bad_camera_info"),
+    ({"width": 2**31}, "bad_camera_info"), ({"d": [np.inf] * 5}, "bad_camera_info"),
+    ({"distortion_model": "thin_prism"}, "bad_camera_info"),
+    ({"distortion_model": ""}, "bad_camera_info"),
+    ({"d": [1.0] * 6}, "bad_camera_info"), ({"binning_x": 1000}, "bad_camera_info")])
 def test_bad_camera_infos_are_named(changes, reason):
     assert reason_of(read.read_camera_info, info(**changes)) == reason
 
@@ -278,7 +280,7 @@ def test_odometry():
     assert linear.tolist() == [4, 0, 0] and angular.tolist() == [0, 0, 0.5]
 
 
-@pytest.mark.parametrize("bad", [dict(position=(np.nan, 0, 0)), dict(linear=(np.inf, 0, 0)),
-                                 dict(angular=(0, 0, np.nan))])
+@pytest.mark.parametrize("bad", [{"position": (np.nan, 0, 0)}, {"linear": (np.inf, 0, 0)},
+                                 {"angular": (0, 0, np.nan)}])
 def test_odometry_that_is_not_finite_is_refused(bad):
     assert reason_of(read.read_odometry, odometry(**bad)) == "bad_odometry"

@@ -31,7 +31,8 @@ def ramps(width, height):
 def seen_by(model, pinhole):
     """(H, W, 2) pixels of the full picture by OpenCV's own lens models, and whether inside."""
     column, row = np.meshgrid(np.arange(pinhole.width), np.arange(pinhole.height))
-    rays = np.stack([column, row, np.ones_like(row)], -1).reshape(-1, 3) @ np.linalg.inv(pinhole.k).T
+    pixels = np.stack([column, row, np.ones_like(row)], axis=-1).reshape(-1, 3)
+    rays = pixels @ np.linalg.inv(pinhole.k).T
     zero = np.zeros((3, 1))
     if model.model == "equidistant":
         seen, _ = cv2.fisheye.projectPoints(rays[:, None], zero, zero, model.k, model.distortion)
@@ -72,7 +73,8 @@ def test_a_jpeg_decoded_at_scale_shows_the_same(model, width, height):
     resampler = Resampler(camera, width, height)
     flag = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8}[resampler.reduction]
-    picture = cv2.imencode(".jpg", ramps(250, 186).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    sent = ramps(250, 186).astype(np.uint8)
+    picture = cv2.imencode(".jpg", sent, [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     reduced = cv2.imdecode(picture, flag)
     assert reduced.shape[1::-1] == resampler.reduced_size
     shown = resampler.from_reduced(reduced).astype(float)
