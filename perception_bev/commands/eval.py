@@ -77,6 +77,9 @@ def read_names(path: Path) -> list[str]:
     names = [name for line in lines if (name := line.split("#")[0].strip())]
     if not names:
         raise ConfigError(f"--frames {path}: no frame names in it (one a line)")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"--frames {path}: more than once: {', '.join(twice[:10])}")
     return names
 
 

@@ -96,7 +96,7 @@ def _one_iou_3d(a: np.ndarray, b: np.ndarray, work: np.ndarray) -> float:
     """Two rows of 7."""
     top = min(a[2] + 0.5 * a[5], b[2] + 0.5 * b[5])
     bottom = max(a[2] - 0.5 * a[5], b[2] - 0.5 * b[5])
-    if not (top > bottom and a[5] > 0.0 and b[5] > 0.0):
+    if not top > bottom:  # apart, a height that is not positive, or NaN
         return 0.0
     area = overlap_area(_flat(a), _flat(b), work)
     return overlap_ratio(area * (top - bottom), a[3] * a[4] * a[5], b[3] * b[4] * b[5])

@@ -79,9 +79,9 @@ def test_invention_with_the_highest_score_halves_precision():
 
 
 @pytest.mark.parametrize("other", [
-    dict(names=["Car", "Truck"]),  # another vehicle
-    dict(occlusion=[0, 3]),  # harder than hard
-    dict(counted=[True, False]),  # outside of range or image
+    {"names": ["Car", "Truck"]},  # another vehicle
+    {"occlusion": [0, 3]},  # harder than hard
+    {"counted": [True, False]},  # outside of range or image
 ])
 def test_ignored_truth_is_neither_missed_nor_a_false_positive(other):
     t = truth([10, 40], **other)

@@ -42,7 +42,7 @@ def test_all_subsets_and_json(bev_eval, tmp_path, capsys):
     assert code == 0 and len(asked) == 7 and asked[-1] == ("tiny", ("camera", "lidar", "radar"))
     result = json.loads(out.read_text())
     subset = result["subsets"]["camera+lidar+radar"]
-    assert list(result["subsets"])[0] == "camera" and len(result["subsets"]) == 7
+    assert next(iter(result["subsets"])) == "camera" and len(result["subsets"]) == 7
     assert subset["car_ap_3d"] == pytest.approx({"easy": 100, "moderate": 100, "hard": 100})
     assert set(subset["centre_distance_ap"]) == {"0.5", "1", "2", "4"} and subset["frames"] == 2
     assert {"translation", "scale", "yaw", "heading_right"} <= set(subset["errors"])
@@ -64,10 +64,13 @@ def test_frame_names(tmp_path):
     names.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="no frame names"):
         command.read_names(names)
-    with pytest.raises(ConfigError, match="absent.txt: not readable"):
+    names.write_text("000001\n000002\n000001\n")
+    with pytest.raises(ConfigError, match="more than once: 000001"):
+        command.read_names(names)
+    with pytest.raises(ConfigError, match=r"absent\.txt: not readable"):
         command.read_names(tmp_path / "absent.txt")
 
 
 def test_unwritable_json_is_said(bev_eval, tmp_path):
-    with pytest.raises(ConfigError, match="--json .*: not writable"):
+    with pytest.raises(ConfigError, match=r"--json .*: not writable"):
         bev_eval("--subsets", "full", "--json", str(tmp_path / "no" / "result.json"))

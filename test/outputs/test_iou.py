@@ -137,8 +137,9 @@ def test_apart_in_height_is_zero():
 
 @pytest.mark.parametrize("column", range(5))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_not_finite_overlaps_nothing(column, value):
-    bad = np.array([SQUARE])
+@pytest.mark.parametrize("yaw", [0.0, 0.3])
+def test_not_finite_overlaps_nothing(column, value, yaw):
+    bad = np.array([[0.1, 0.2, 1.0, 1.0, yaw]])
     bad[0, column] = value
     assert bev_iou(bad, np.array([SQUARE])) == 0 and bev_iou(np.array([SQUARE]), bad) == 0
     assert bev_iou(bad, bad) == 0
@@ -148,7 +149,8 @@ def test_not_finite_overlaps_nothing(column, value):
 def test_box_without_extent_overlaps_nothing(side):
     flat = (0, 0, 1, side, 0)
     assert one(SQUARE, flat) == 0 and one(flat, SQUARE) == 0 and one(flat, flat) == 0
-    assert paired_iou_3d([[0, 0, 0, 1, 1, side, 0]], [[0, 0, 0, 1, 1, 1, 0]])[0] == 0
+    low, cube = [[0, 0, 0, 1, 1, side, 0]], [[0, 0, 0, 1, 1, 1, 0]]
+    assert paired_iou_3d(low, cube) == 0 and paired_iou_3d(low, low) == 0
 
 
 def test_no_boxes():
@@ -159,7 +161,7 @@ def test_no_boxes():
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ShapeMismatch, match="expected .N, 5."):
+    with pytest.raises(ShapeMismatch, match=r"expected \(N, 5\)"):
         bev_iou(np.zeros((2, 7)), np.zeros((2, 5)))
     with pytest.raises(ShapeMismatch, match="3 boxes against 2"):
         paired_iou_3d(np.zeros((3, 7)), np.zeros((2, 7)))

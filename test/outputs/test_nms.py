@@ -62,7 +62,9 @@ def test_a_suppressed_box_suppresses_nothing():
 
 
 def test_ties_keep_their_order():
-    assert nms(boxes([0, 10, 20, 0], [0.5] * 4), 0.2, 10).tolist() == [0, 1, 2]
+    x = [10.0 * i for i in range(100)]
+    kept = nms(boxes([*x, *x], [0.3, 0.5] * 100), 0.2, 200)
+    assert kept.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7])
