@@ -27,14 +27,15 @@ class BagWriter:
     Args:
         path: the folder; its file is <name>_0.mcap, as rosbag2 names it.
         compression: of the chunks.
-        custom: short texts for metadata.yaml, such as the rig's name.
+        custom: short texts for metadata.yaml, such as the rig's name; more may be added to the
+            attribute until `close`.
     """
 
     def __init__(self, path: str | Path, compression: Compression = "zstd",
                  custom: dict[str, str] | None = None) -> None:
         self.path = Path(path)
         self.topics: dict[str, TopicInfo] = {}
-        self._custom = dict(custom or {})
+        self.custom = dict(custom or {})
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
         self._hashes: dict[str, str] = {}
@@ -83,7 +84,7 @@ class BagWriter:
         if self._file.closed:
             return
         text = metadata_text(self._file_name, self.topics, self._hashes, self._span or (0, 0),
-                             self._custom)
+                             self.custom)
         self._mcap.add_metadata("rosbag2", {"serialized_metadata": text})
         self._mcap.finish()
         self._file.close()

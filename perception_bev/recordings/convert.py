@@ -33,6 +33,7 @@ from perception_bev.rig import Extrinsics, Intrinsics, Lidar, Rig, Sensor
 Spacing = Literal["original", "period"]
 Progress = Callable[[int, int], None]  # samples done, of all
 
+CLASSES_KEY = "classes"  # in the bag's custom data: names of the truth's classes, with commas
 MAX_GAP_NS = 300_000_000  # a longer one begins a new epoch, within a sequence too
 _EPOCH_LEAD_NS = 1_000_000  # the announcement comes this long before the first message
 _STANDING = (np.zeros(3), np.zeros(3))  # linear [m/s], angular [rad/s]; where nothing is known
@@ -189,6 +190,7 @@ class _Content:
                 out += self._frame(name, raw, shift)
         out += self._motion(sample, following, shift)
         if sample.truth is not None:
+            self._writer.custom[CLASSES_KEY] = ",".join(sample.truth.boxes.classes)
             t_ref = sample.t_ref_ns + shift
             out.append(_Timed(t_ref, messages.TRUTH_TOPIC, messages.TRUTH_TYPE,
                               messages.truth_message(sample.truth, t_ref, self._rig.base_frame)))
@@ -210,8 +212,8 @@ class _Content:
 
     def _frame(self, name: str, raw: RawFrame, shift: int) -> list[_Timed]:
         sensor, stamp = self._rig.sensors[name], raw.stamp_ns + shift
-        if isinstance(sensor, Lidar) and isinstance(raw, RawCloud):
-            raw = _shift_point_time(raw, sensor, shift)
+        if isinstance(sensor, Lidar):
+            raw = shift_point_time(raw, sensor, shift)
         msgtype, message = messages.frame_message(raw, stamp)
         when = log_time(sensor, stamp)
         out = [_Timed(when, sensor.topic, msgtype, message)]
@@ -255,10 +257,10 @@ def _frames(sample: Sample) -> list[tuple[str, RawFrame]]:
     return [(name, raw) for name, frames in sample.raw.items() for raw in frames]
 
 
-def _shift_point_time(raw: RawCloud, sensor: Lidar, shift: int) -> RawCloud:
+def shift_point_time(raw: RawFrame, sensor: Lidar, shift: int) -> RawFrame:
     """Points that carry absolute time move with their header."""
     time = sensor.point_time
-    if shift == 0 or time is None or time.origin != "absolute":
+    if shift == 0 or time is None or time.origin != "absolute" or not isinstance(raw, RawCloud):
         return raw
     if time.field not in (raw.points.dtype.names or ()):
         return raw
