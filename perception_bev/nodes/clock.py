@@ -1,0 +1,44 @@
+"""Nodes: one reading of both clocks, and how fast ROS time runs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from rclpy.node import Node
+
+from perception_bev.sync.clock import Now
+
+WINDOW_NS = 1_000_000_000  # over which the rate of /clock is measured
+LEAST_NS = 200_000_000
+STEP_NS = 20_000_000
+
+
+class ClockReader:
+    """`now()` for one node. Without use_sim_time the rate is 1, else it is measured."""
+
+    def __init__(self, node: Node) -> None:
+        self._clock = node.get_clock()
+        self._simulated = node.get_parameter("use_sim_time").value
+        self._readings: deque[tuple[int, int]] = deque(maxlen=64)  # mono, ros [ns]
+
+    @property
+    def live(self) -> bool:
+        """ROS time is the system's, so latencies mean something."""
+        return not self._simulated
+
+    def now(self) -> Now:
+        mono, ros = time.monotonic_ns(), self._clock.now().nanoseconds
+        return Now(mono, ros, self._rate(mono, ros) if self._simulated else 1.0)
+
+    def _rate(self, mono: int, ros: int) -> float:
+        """Slope over the last second; 1 until it is known and after jumps."""
+        readings = self._readings
+        if readings and ros < readings[-1][1]:
+            readings.clear()
+        if not readings or mono - readings[-1][0] > STEP_NS:
+            readings.append((mono, ros))
+        while len(readings) > 2 and mono - readings[0][0] > WINDOW_NS:
+            readings.popleft()
+        span = mono - readings[0][0]
+        return max((ros - readings[0][1]) / span, 0.0) if span > LEAST_NS else 1.0

@@ -1,0 +1,132 @@
+"""Nodes: subscriptions to everything that the rig names, and what its holes need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nav_msgs.msg import Odometry
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import UInt32
+from tf2_msgs.msg import TFMessage
+
+from perception_bev.errors import BadMessage, ConfigError
+from perception_bev.geometry import CameraModel
+from perception_bev.messages import read
+from perception_bev.nodes.clock import ClockReader
+from perception_bev.pipeline.perception import Perception
+from perception_bev.rig import FROM_CAMERA_INFO, FROM_TF, Camera, Radar, Rig, Sensor
+from perception_bev.sync.clock import Now
+from perception_bev.tf import TransformTree
+
+# Best effort accepts every publisher; no deadline and no liveliness: they silently disconnect.
+SENSOR = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+STREAM = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Subscriptions:
+    """Made on activation, destroyed on deactivation. Callbacks read sizes, push and return."""
+
+    def __init__(self, node: Node, rig: Rig, clock: ClockReader, tf: TransformTree,
+                 infos: dict[str, CameraModel]) -> None:
+        self.perception: Perception | None = None  # until the calibration is complete
+        self._node, self._rig, self._clock, self._tf, self._infos = node, rig, clock, tf, infos
+        self._made: list[Subscription] = [
+            self._subscribe_sensor(name, sensor) for name, sensor in rig.sensors.items()]
+        self._add(UInt32, "epoch", self._epoch,
+                  QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        if rig.odometry is not None:
+            self._add(Odometry, rig.odometry.topic, self._odometry, STREAM)
+        if any(sensor.extrinsics == FROM_TF for sensor in rig.sensors.values()):
+            self._add(TFMessage, "/tf_static", lambda m: tf.set_message(m, static=True), LATCHED)
+        for name, camera in rig.cameras.items():
+            if camera.intrinsics == FROM_CAMERA_INFO:
+                self._add(CameraInfo, camera.info_topic, self._info_taker(name), SENSOR)
+        self._epoch_number: int | None = None
+
+    def destroy(self) -> None:
+        for subscription in self._made:
+            self._node.destroy_subscription(subscription)
+        self._made.clear()
+
+    def _subscribe_sensor(self, name: str, sensor: Sensor) -> Subscription:
+        kind, reader = _reader_of(sensor)
+
+        def take(message: Any) -> None:
+            perception = self.perception
+            if perception is None:
+                return
+            now = self._clock.now()
+            try:
+                perception.push(name, reader(message), now)
+            except BadMessage as err:
+                self._refuse(perception, name, err, now)
+
+        return self._make(kind, sensor.topic, take, SENSOR, QoSOverridingOptions.with_default_policies())
+
+    def _refuse(self, perception: Perception, name: str, err: BadMessage, now: Now) -> None:
+        perception.refuse(name, err.reason, now)
+        self._node.get_logger().warning(f"{name}: message refused: {err}",
+                                        throttle_duration_sec=5.0)
+
+    def _odometry(self, message: Odometry) -> None:
+        if self.perception is None:
+            return
+        try:
+            stamp, pose, linear, angular = read.read_odometry(message)
+        except BadMessage as err:
+            self._node.get_logger().warning(f"odometry refused: {err}", throttle_duration_sec=5.0)
+            return
+        self.perception.push_odometry(stamp, pose, linear, angular)
+
+    def _epoch(self, message: UInt32) -> None:
+        """A player announces a jump; the first number is only where it stands."""
+        if self._epoch_number not in (None, message.data) and self.perception is not None:
+            self.perception.new_epoch("announced")
+        self._epoch_number = message.data
+
+    def _info_taker(self, name: str) -> Callable[[CameraInfo], None]:
+        def take(message: CameraInfo) -> None:
+            try:
+                self._infos[name] = read.read_camera_info(message)
+            except (BadMessage, ConfigError) as err:
+                self._node.get_logger().warning(f"{name}: CameraInfo refused: {err}",
+                                                throttle_duration_sec=5.0)
+        return take
+
+    def _add(self, kind: type, topic: str, take: Callable[[Any], None], qos: QoSProfile) -> None:
+        self._made.append(self._make(kind, topic, take, qos))
+
+    def _make(self, kind: type, topic: str, take: Callable[[Any], None], qos: QoSProfile,
+              overrides: QoSOverridingOptions | None = None) -> Subscription:
+        def incompatible(event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            self._node.get_logger().error(
+                f"{topic}: a publisher does not offer what this node asks for ({policy}); nothing "
+                f"of it arrives. Cure: set qos_overrides.{topic}.subscription.{policy.lower()} "
+                "for this node, or change the publisher")
+
+        return self._node.create_subscription(
+            kind, topic, take, qos, qos_overriding_options=overrides,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible))
+
+
+def _reader_of(sensor: Sensor) -> tuple[type, Callable[[Any], Any]]:
+    """Message class of a sensor's topic and how it is read."""
+    if isinstance(sensor, Camera):
+        return ((CompressedImage, read.read_compressed_image) if sensor.transport == "compressed"
+                else (Image, read.read_image))
+    if isinstance(sensor, Radar) and sensor.message == "radar_scan":
+        try:
+            from radar_msgs.msg import RadarScan
+        except ImportError as err:
+            raise ConfigError(f"{sensor.topic}: RadarScan needs the package radar_msgs "
+                              "(apt install ros-$ROS_DISTRO-radar-msgs)") from err
+        return RadarScan, read.read_radar_scan
+    return PointCloud2, read.read_cloud
