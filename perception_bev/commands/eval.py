@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,16 +121,15 @@ def _error_table(reports: Mapping[str, CarReport]) -> Table:
     table = _table("Errors of cars found within 2 m", "translation\n[m]", "scale\n1 - IoU",
                    "yaw\n[rad]", "faces the\nright way")
     for name, r in reports.items():
-        e = r.errors
-        table.add_row(name, f"{e['translation']:.2f}", f"{e['scale']:.2f}", f"{e['yaw']:.2f}",
-                      f"{100 * e['heading_right']:.1f} %")
+        lengths = (_number(r.errors[key], ".2f") for key in ("translation", "scale", "yaw"))
+        table.add_row(name, *lengths, _number(r.errors["heading_right"], ".1%"))
     return table
 
 
 def _interval_table(reports: Mapping[str, CarReport]) -> Table:
     table = _table("90 % intervals, moderate", "3D IoU 0.5", "BEV IoU 0.5", "centre distance 2 m")
     for name, r in reports.items():
-        table.add_row(name, *(f"{low:.1f} .. {high:.1f}" for low, high in (
+        table.add_row(name, *(f"{_number(low, '.1f')} .. {_number(high, '.1f')}" for low, high in (
             r.interval_90["car_ap_3d"]["moderate"], r.interval_90["car_ap_bev"]["moderate"],
             r.interval_90["centre_distance_ap"]["2"])))
     return table
@@ -145,7 +145,11 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _cells(figures: Mapping[str, float]) -> str:
-    return " ".join("  n/a" if value != value else f"{value:5.1f}" for value in figures.values())
+    return " ".join(f"{_number(value, '.1f'):>5}" for value in figures.values())
+
+
+def _number(value: float, form: str) -> str:
+    return "n/a" if math.isnan(value) else format(value, form)
 
 
 def _progress() -> Progress:

@@ -6,10 +6,12 @@ import sys
 import types
 
 import pytest
-from eval_scenes import TwoFrames, found
+from eval_scenes import TwoFrames, found, frame, truth
+from rich.console import Console
 
 from perception_bev.commands import eval as command
 from perception_bev.errors import ConfigError
+from perception_bev.eval.astyx_protocol import evaluate_cars
 
 
 @pytest.fixture
@@ -55,6 +57,14 @@ def test_all_subsets_and_json(bev_eval, tmp_path, capsys):
 def test_full_runs_once(bev_eval):
     _, asked = bev_eval("--subsets", "full", "--sensors", "radar,lidar")
     assert asked == [("tiny", ("lidar", "radar"))]
+
+
+def test_nothing_found_prints_no_numbers(capsys):
+    report = evaluate_cars([frame(found([]), truth([20]))])
+    command.show({"lidar": report}, Console())
+    printed = capsys.readouterr().out
+    assert "nan" not in printed and printed.count("n/a") == 4
+    assert "lidar 0.0 0.0 0.0 0.0" in " ".join(printed.split())
 
 
 def test_frame_names(tmp_path):
