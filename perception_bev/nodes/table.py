@@ -32,6 +32,8 @@ class Choices:
     deployment: str = _choice("", "file of what this computer does; empty: the node's default")
     bag: str = _choice("", "recording to replay; empty: the topics of live sensors")
     rate: float = _choice(1.0, "speed of the replay; 1 is the recording's own")
+    loop: bool = _choice(False, "begin the replay again at its end")
+    fresh: bool = _choice(False, "replay with stamps moved to now, as from live sensors")
     viz: bool = _choice(False, "publish markers, BEV image and camera overlays")
     rviz: bool = _choice(False, "open RViz where it is installed (launch files only)")
     use_sim_time: bool = _choice(False, "take the time from /clock")
@@ -46,7 +48,7 @@ class Entry:
 
     executable: str  # the console script that setup.py installs
     name: str  # of the node
-    parameters: Mapping[str, str]  # ROS parameter -> field of Choices; empty values are left out
+    parameters: Callable[[Choices], dict[str, Any]]  # ROS parameters; empty ones are left out
     wanted: Callable[[Choices], bool] = lambda choices: True
     respawn: bool = True  # started again when it dies
     ends_all: bool = False  # when it ends by itself, everything ends
@@ -57,12 +59,39 @@ class Entry:
         return f"perception_bev.nodes.{self.executable}"
 
 
+def _perception(chosen: Choices) -> dict[str, Any]:
+    return {"rig": chosen.rig, "model": chosen.model, "deployment": chosen.deployment,
+            "use_sim_time": follows_clock(chosen)}
+
+
+def _viz(chosen: Choices) -> dict[str, Any]:
+    return {"rig": chosen.rig, "model": chosen.model, "use_sim_time": follows_clock(chosen)}
+
+
+def _replay(chosen: Choices) -> dict[str, Any]:
+    """Playing waits for whoever takes the reference sensor, so that nothing is missed."""
+    return {"bag": chosen.bag, "rate": chosen.rate, "loop": chosen.loop,
+            "stamps": "fresh" if chosen.fresh else "original", "clock": not chosen.fresh,
+            "expect": [_reference_topic(chosen.rig)], "use_sim_time": False}
+
+
+def follows_clock(chosen: Choices) -> bool:
+    """A replay publishes /clock, and all follow it, unless its stamps are moved to now."""
+    return chosen.use_sim_time or (bool(chosen.bag) and not chosen.fresh)
+
+
+def _reference_topic(rig_file: str) -> str:
+    from perception_bev.rig import load_rig  # NumPy comes with it
+
+    rig = load_rig(rig_file)
+    return "/" + rig.sensors[rig.reference.sensor].topic.lstrip("/")
+
+
 TABLE = (
-    Entry("perception_node", "perception",
-          {"rig": "rig", "model": "model", "deployment": "deployment"}),
-    Entry("viz_node", "viz", {"rig": "rig"}, wanted=lambda choices: choices.viz),
-    Entry("replay_node", "replay", {"bag": "bag", "rate": "rate"},
-          wanted=lambda choices: bool(choices.bag), respawn=False, ends_all=True),
+    Entry("perception_node", "perception", _perception),
+    Entry("viz_node", "viz", _viz, wanted=lambda chosen: chosen.viz or chosen.rviz),
+    Entry("replay_node", "replay", _replay, wanted=lambda chosen: bool(chosen.bag),
+          respawn=False, ends_all=True),
 )
 
 
@@ -82,7 +111,7 @@ class NodePlan:
         if self.namespace:
             words += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
         for name, value in self.parameters.items():
-            words += ["-p", f"{name}:={_yaml_scalar(value)}"]
+            words += ["-p", f"{name}:={_yaml(value)}"]
         if self.params_file:
             words += ["--params-file", self.params_file]
         return [*words, "--log-level", self.log_level]
@@ -141,15 +170,13 @@ def _check(choices: Choices) -> None:
 
 
 def _parameters(entry: Entry, choices: Choices) -> dict[str, Any]:
-    """The entry's own parameters, and the clock: a replay publishes /clock, so all follow it."""
-    own = {name: getattr(choices, source) for name, source in entry.parameters.items()}
-    simulated = (choices.use_sim_time or bool(choices.bag)) and not entry.ends_all
-    return {**{name: value for name, value in own.items() if value != ""},
-            "use_sim_time": simulated}
+    return {name: value for name, value in entry.parameters(choices).items() if value != ""}
 
 
-def _yaml_scalar(value: Any) -> str:
+def _yaml(value: Any) -> str:
     """A parameter value as rcl reads it: text in quotes, so that a path `1e3` stays text."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):

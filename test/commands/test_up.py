@@ -140,7 +140,7 @@ def test_signal_to_bev_up_reaches_the_children(tmp_path):
         import sys
         sys.path.insert(0, {str(bev.__file__.rsplit('perception_bev', 1)[0])!r})
         from perception_bev.commands.up import Child, Team
-        child = "import time\\nprint('ready', flush=True)\\ntry: time.sleep(60)\\n" \\
+        child = "import time\\ntry: print('ready', flush=True); time.sleep(60)\\n" \\
                 "except KeyboardInterrupt: print('goodbye', flush=True)"
         node = Child('node', [sys.executable, '-S', '-c', child], True, False)
         sys.exit(Team([node], {{}}).run())

@@ -14,6 +14,18 @@ from perception_bev.errors import ConfigError
 from perception_bev.nodes import table
 from perception_bev.nodes.table import Choices
 
+RIG = """
+name: car
+reference: {sensor: top}
+lidars: {top: {topic: lidar/top/points, frame_id: top, extrinsics: from_tf}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def rig_here(tmp_path, monkeypatch):
+    (tmp_path / "rig.yaml").write_text(RIG)
+    monkeypatch.chdir(tmp_path)
+
 
 def names(**chosen) -> list[str]:
     return [node.entry.name for node in table.plan(Choices(rig="rig.yaml", **chosen))]
@@ -27,7 +39,7 @@ def arguments(node: table.NodePlan) -> dict[str, object]:
 
 def test_only_what_was_asked_for_is_started():
     assert names() == ["perception"]
-    assert names(viz=True) == ["perception", "viz"]
+    assert names(viz=True) == names(rviz=True) == ["perception", "viz"]
     assert names(bag="drive", viz=True) == ["perception", "viz", "replay"]
 
 
@@ -38,9 +50,23 @@ def test_parameters_that_were_not_chosen_are_left_to_the_node():
 
 def test_everything_but_the_replay_follows_its_clock():
     nodes = {node.entry.name: arguments(node)
-             for node in table.plan(Choices(rig="r", bag="b", rate=0.5, viz=True))}
+             for node in table.plan(Choices(rig="rig.yaml", bag="b", rate=0.5, viz=True))}
     assert nodes["perception"]["use_sim_time"] is True and nodes["viz"]["use_sim_time"] is True
-    assert nodes["replay"] == {"bag": "b", "rate": 0.5, "use_sim_time": False}
+    assert nodes["replay"] == {"bag": "b", "rate": 0.5, "use_sim_time": False, "clock": True,
+                               "loop": False, "stamps": "original",
+                               "expect": ["/lidar/top/points"]}
+
+
+def test_a_fresh_replay_is_like_live_sensors():
+    nodes = {node.entry.name: arguments(node)
+             for node in table.plan(Choices(rig="rig.yaml", bag="b", fresh=True))}
+    assert nodes["perception"]["use_sim_time"] is False
+    assert nodes["replay"]["stamps"] == "fresh" and nodes["replay"]["clock"] is False
+
+
+def test_the_file_of_a_replays_rig_must_be_there():
+    with pytest.raises(ConfigError, match="no such file"):
+        table.plan(Choices(rig="gone.yaml", bag="b"))
 
 
 @pytest.mark.parametrize("path", ["1e3", "true", "it's here/rig: x.yaml", "01"])
@@ -86,6 +112,21 @@ def test_every_entry_has_a_module():
     missing = [entry.module for entry in table.TABLE
                if importlib.util.find_spec(entry.module) is None]
     assert not missing
+
+
+def test_parameters_of_the_table_are_those_of_the_nodes():
+    """Names are compared with the sources, since a node is not to be started for this."""
+    chosen = Choices(rig="rig.yaml", model="m", deployment="d", bag="b", viz=True)
+    for node in table.plan(chosen):
+        source = (Path(table.__file__).parent / f"{node.entry.executable}.py").read_text()
+        for name in set(node.parameters) - {"use_sim_time"}:
+            assert f'"{name}"' in source, f"{node.entry.executable} has no parameter {name}"
+
+
+def test_every_node_module_can_be_started():
+    for entry in table.TABLE:
+        source = (Path(table.__file__).parent / f"{entry.executable}.py").read_text()
+        assert "def main(args" in source and '__name__ == "__main__"' in source
 
 
 def test_reading_the_table_loads_no_ros():
