@@ -29,13 +29,13 @@ class Stages:
         """clock: monotonic ns, read for the trace only."""
         variant = manifest.variant(deployment.variant)
         self._clock = clock
-        self._engines: dict[str, Engine] = {}
+        self.engines: dict[str, Engine] = {}
         for name in ENGINES:
             file = folder / variant.engines[name].file
             _check_file(file, variant.engines[name].sha256)
-            self._engines[name] = open_engine(file, deployment)
-        check_wiring(self._engines)
-        shapes = {spec.name: spec for spec in self._engines["fuse"].inputs}
+            self.engines[name] = open_engine(file, deployment)
+        check_wiring(self.engines)
+        shapes = {spec.name: spec for spec in self.engines["fuse"].inputs}
         rows, columns = manifest.camera.feature_shape
         self._pixels = rows * columns
         self._camera = np.zeros(shapes["camera"].shape, np.float32)
@@ -44,12 +44,12 @@ class Stages:
         if deployment.check_golden and variant.golden is not None:
             file = folder / variant.golden.file
             _check_file(file, variant.golden.sha256)
-            for name, engine in self._engines.items():
+            for name, engine in self.engines.items():
                 golden.check(name, engine, self._camera.shape[1], file, variant.golden.tolerance)
 
     def extract_camera(self, picture: np.ndarray) -> np.ndarray:
         """One picture (H, W, 3) uint8 -> features (pixels, C) float32."""
-        return self._engines["extract_camera"].infer({"picture": picture[None]})["camera"][0]
+        return self.engines["extract_camera"].infer({"picture": picture[None]})["camera"][0]
 
     def run(self, inputs: Inputs, camera_features: Mapping[str, np.ndarray],
             trace: Trace) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ class Stages:
         return maps["heat"][0], maps["boxes"][0]
 
     def close(self) -> None:
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             engine.close()
 
     def _extracted(self, modality: str, raster: np.ndarray | None, absent: np.ndarray,
@@ -78,7 +78,7 @@ class Stages:
 
     def _timed(self, name: str, trace: Trace, feeds: dict[str, np.ndarray]) -> dict:
         start = self._clock()
-        outputs = self._engines[name].infer(feeds)
+        outputs = self.engines[name].infer(feeds)
         trace.add(name, start, self._clock())
         return outputs
 

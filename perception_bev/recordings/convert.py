@@ -35,7 +35,9 @@ Progress = Callable[[int, int], None]  # samples done, of all
 
 CLASSES_KEY = "classes"  # in the bag's custom data: names of the truth's classes, with commas
 MAX_GAP_NS = 300_000_000  # a longer one begins a new epoch, within a sequence too
-_EPOCH_LEAD_NS = 1_000_000  # the announcement comes this long before the first message
+# The announcement comes this long before the first message: topics overtake each other on the way,
+# and a frame that arrives before its epoch is announced is lost with the old one.
+_EPOCH_LEAD_NS = 25_000_000
 _STANDING = (np.zeros(3), np.zeros(3))  # linear [m/s], angular [rad/s]; where nothing is known
 _UNITS_PER_NS = {"s": 1e-9, "ms": 1e-6, "us": 1e-3, "ns": 1.0}
 

@@ -1,0 +1,80 @@
+"""Commands: `bev export`, from trained weights to engine files that prove themselves."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+HELP = """write a trained network as engine files
+
+ONNX files, golden outputs and model.yaml, with plain operators and static shapes.
+
+example: bev export --work runs/astyx --out models/astyx"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True,
+                        help="folder of `bev train`, or of a model with its weights")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument("--cameras", type=int,
+                        help="camera slots of the files (default: as in model.yaml)")
+    parser.add_argument("--metrics", type=Path, metavar="JSON",
+                        help="result of `bev eval --json`, to be kept in model.yaml")
+    parser.add_argument("--notes", default="", help="a sentence to be kept in model.yaml")
+
+
+def run(args: argparse.Namespace) -> int:
+    from safetensors.torch import save_file
+
+    from perception_bev.manifest import load_manifest
+    from perception_bev.network import export, parity
+
+    manifest = dataclasses.replace(load_manifest(args.work), variants={})
+    if args.cameras:
+        manifest = dataclasses.replace(
+            manifest, camera=dataclasses.replace(manifest.camera, slots=args.cameras))
+    manifest = _with_provenance(manifest, args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    model = _trained(manifest, args.work)
+    save_file(model.state_dict(), args.out / parity.WEIGHTS)
+    complete = export.export(model, manifest, args.out)
+    for name in ("curve.png", "split.json"):
+        if (args.work / name).exists() and args.work != args.out:
+            shutil.copy(args.work / name, args.out / name)
+    sizes = {name: (args.out / engine.file).stat().st_size
+             for name, engine in complete.variants["fp32"].engines.items()}
+    print("\n".join(f"{name:16} {size / 1e6:6.2f} MB" for name, size in sizes.items()))
+    print(f"{args.out}: next, `bev verify --model {args.out}`")
+    return 0
+
+
+def _trained(manifest, work: Path):
+    """Averaged weights of a training run, or the weights of a model folder."""
+    from safetensors.torch import load_file
+
+    from perception_bev.network import parity
+    from perception_bev.network.model import Model
+    from perception_bev.train import checkpoint
+
+    if not (work / checkpoint.TENSORS).exists():
+        return parity.load_weights(manifest, work)
+    tensors = load_file(work / checkpoint.TENSORS)
+    model = Model(manifest)
+    model.load_state_dict({k.removeprefix("average."): v for k, v in tensors.items()
+                           if k.startswith("average.")})
+    return model.eval()
+
+
+def _with_provenance(manifest, args: argparse.Namespace):
+    provenance = manifest.provenance
+    if args.notes:
+        provenance = dataclasses.replace(provenance, notes=args.notes)
+    if args.metrics:
+        found = json.loads(args.metrics.read_text())["subsets"]
+        metrics = {f"{name} {table} moderate": round(report[table]["moderate"], 1)
+                   for name, report in found.items() for table in ("car_ap_3d", "car_ap_bev")}
+        provenance = dataclasses.replace(provenance, metrics=metrics)
+    return dataclasses.replace(manifest, provenance=provenance)
