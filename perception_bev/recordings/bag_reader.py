@@ -36,11 +36,11 @@ class RawMessage(NamedTuple):
 class _Unreadable:
     """Stands for a file that could not be opened: no messages, then the error."""
 
-    topics: dict[str, TopicInfo] = {}
     start_ns = end_ns = None
     compression = ""
 
     def __init__(self, error: RecordingError) -> None:
+        self.topics: dict[str, TopicInfo] = {}
         self.damage = str(error)
 
     def records(self) -> Iterator[Record]:

@@ -82,7 +82,7 @@ class Epochs:
         mark = raw.topic in self._epoch_topics
         if raw.topic in self._latched and not mark and self._last_ns is not None:
             return None
-        begins = self._gap(raw.stamp_ns) or mark and not self._announced
+        begins = self._gap(raw.stamp_ns) or (mark and not self._announced)
         self._last_ns = raw.stamp_ns
         self._announced = mark or (begins and raw.topic in self._latched)
         self.number += begins
