@@ -14,7 +14,6 @@ import numpy as np
 from perception_bev.errors import BadMessage
 
 _MAX_SEGMENTS = 2_000  # of a JPEG before its scan; ordinary files have 5 to 20
-_TAIL = 64  # bytes in which the end marker is looked for, zeros of fixed-size buffers removed
 _FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 .. SOF15
 _NO_LENGTH = frozenset(range(0xD0, 0xD9)) | {0x01}  # RST0 .. RST7, SOI, TEM
 _START_OF_SCAN, _END_OF_IMAGE, _FILL = 0xDA, 0xD9, 0xFF
@@ -58,7 +57,7 @@ def _jpeg(view: memoryview) -> PictureHeader:
         raise BadMessage("undecodable", f"JPEG without a scan in {_MAX_SEGMENTS} segments")
     if size is None:
         raise BadMessage("undecodable", "JPEG scan before any frame header")
-    _require_end(view[at:], b"\xff\xd9", "JPEG")
+    _require_end(view[at:], b"\xff\xd9", "JPEG")  # a thumbnail in the header has its own
     return PictureHeader("jpeg", *size)
 
 
@@ -94,5 +93,6 @@ def _png(view: memoryview) -> PictureHeader:
 
 
 def _require_end(view: memoryview, mark: bytes, kind: str) -> None:
-    if mark not in bytes(view).rstrip(b"\0")[-_TAIL:]:
+    """What follows the mark is padding of a fixed-size buffer, or a second picture."""
+    if bytes(view).rfind(mark) < 0:
         raise BadMessage("truncated", f"{kind} without its end marker")
