@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 
 Span = tuple[str, int, int]  # name, start, end [monotonic ns]
 
-WAIT = "wait"  # t_ref until the bundle closed: sensors, transport, decoding
-COMPUTE = ("inputs", "extract_camera", "extract_lidar", "extract_radar", "fuse", "decide", "post")
+WAIT = "wait"  # t_ref until the last message that the bundle needed was in, or given up on
 
 
 @dataclass(slots=True)
 class Trace:
-    """Spans of one output in monotonic ns. `t_ref` is the reference stamp on that clock."""
+    """Spans of one output in monotonic ns. `t_ref` is the reference stamp on that clock.
+
+    Decoding and the cameras' backbones run beside each other and before the bundle closes, so
+    spans may overlap; what they account for is their union.
+    """
 
     t_ref: int  # t_ref as monotonic time
-    closed: int  # the bundle closed
+    ready: int  # nothing was waited for any more
     spans: list[Span] = field(default_factory=list)
     published: int | None = None  # handed to the middleware
 
@@ -23,8 +26,8 @@ class Trace:
         self.spans.append((name, start, end))
 
     def milliseconds(self) -> dict[str, float]:
-        """Length of every span, of the wait for the bundle, and of t_ref -> published."""
-        lengths = {WAIT: (self.closed - self.t_ref) / 1e6}
+        """Length of every span by name (decode: of all frames), the wait, and t_ref -> published."""
+        lengths = {WAIT: (self.ready - self.t_ref) / 1e6}
         for name, start, end in self.spans:
             lengths[name] = lengths.get(name, 0.0) + (end - start) / 1e6
         if self.published is not None:
@@ -32,8 +35,8 @@ class Trace:
         return lengths
 
     def covered_ms(self) -> float:
-        """Time between the bundle's close and the publication in which some span ran."""
-        covered, reached = 0, self.closed
+        """Time from `ready` to the publication in which some span ran: the critical path."""
+        covered, reached = 0, self.ready
         for _, start, end in sorted(self.spans, key=lambda span: span[1]):
             start, end = max(start, reached), min(end, self.published or end)
             if end > start:
@@ -41,7 +44,7 @@ class Trace:
         return covered / 1e6
 
     def overhead_ms(self) -> float:
-        """From the bundle's close to the publication, less what the spans account for."""
+        """From `ready` to the publication, less what the spans account for."""
         if self.published is None:
             raise ValueError("a trace has an overhead when its output is published")
-        return (self.published - self.closed) / 1e6 - self.covered_ms()
+        return (self.published - self.ready) / 1e6 - self.covered_ms()

@@ -162,6 +162,7 @@ class PerceptionNode(LifecycleNode):
         for name, monitor in self._perception.monitors.items():
             if (fault := monitor.fault()) is not None:
                 notes[f"clock.{name}"] = fault
+        notes |= {f"received.{name}": str(n) for name, n in self._perception.received.items()}
         notes |= {f"failures.{i}": f"{count} x {text}"
                   for i, (text, count) in enumerate(self._perception.failures.items())}
         self._publications.status(output.t_ref_ns, level, message, status_values(

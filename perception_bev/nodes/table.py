@@ -110,11 +110,18 @@ class NodePlan:
         words = ["--ros-args", "-r", f"__node:={self.entry.name}"]
         if self.namespace:
             words += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
-        for name, value in self.parameters.items():
-            words += ["-p", f"{name}:={_yaml(value)}"]
+        words += ros_words(self.parameters)[1:]
         if self.params_file:
             words += ["--params-file", self.params_file]
         return [*words, "--log-level", self.log_level]
+
+
+def ros_words(parameters: Mapping[str, Any]) -> list[str]:
+    """`--ros-args -p name:=value ...` as rcl reads it."""
+    words = ["--ros-args"]
+    for name, value in parameters.items():
+        words += ["-p", f"{name}:={_yaml(value)}"]
+    return words
 
 
 def plan(choices: Choices) -> list[NodePlan]:

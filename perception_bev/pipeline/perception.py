@@ -41,6 +41,7 @@ from perception_bev.temporal.ego import EgoMotion
 from perception_bev.pipeline.shared_ego import SharedEgo
 
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
+KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
 KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
 
 
@@ -81,6 +82,7 @@ class Perception:
         odometry = calibration.rig.odometry
         self.ego = SharedEgo(EgoMotion(odometry.max_extrapolation_ms if odometry else 100.0))
         self.want_occupancy = False
+        self.received: Counter[str] = Counter()  # messages, by sensor
         self.failures: Counter[str] = Counter()  # bundles that gave no output, by error
         self._decoders = ThreadPoolExecutor(deployment.decode_threads, "decode")
         self._backbone = ThreadPoolExecutor(1, "camera")
@@ -95,6 +97,7 @@ class Perception:
     def push(self, sensor: str, raw: RawFrame, now: Now) -> None:
         """Queue a raw frame for decoding and return; `now` is its arrival."""
         with self._lock:
+            self.received[sensor] += 1
             queue = self._queues[sensor]
             if len(queue) == QUEUED:
                 queue.popleft()
@@ -106,6 +109,11 @@ class Perception:
 
     def refuse(self, sensor: str, reason: str, now: Now) -> None:
         """A message that could not be read: counted, and the bundle knows why it is missing."""
+        with self._lock:
+            self.received[sensor] += 1
+        self._drop(sensor, reason, now)
+
+    def _drop(self, sensor: str, reason: str, now: Now) -> None:
         with self._lock:
             self.collector.drop(sensor, reason, now)
         self._arrived.set()
@@ -143,9 +151,8 @@ class Perception:
             bundle = self.collector.poll(now)
         if bundle is None:
             return None
-        t_ref_mono = now.mono_ns - int((now.ros_ns - bundle.t_ref_ns) / (now.rate or 1.0))
         try:
-            return self.process(bundle, Trace(t_ref_mono, now.mono_ns))
+            return self.process(bundle, self._trace_of(bundle, now))
         except PerceptionError as err:
             self.failures[str(err)] += 1
             return None
@@ -193,24 +200,45 @@ class Perception:
                          for name, sensor in rig.sensors.items()}
         self._queues: dict[str, deque] = {name: deque() for name in rig.sensors}
         self._feature_store: OrderedDict[tuple[str, int], Future] = OrderedDict()
+        # (sensor, stamp) -> arrived, decoding began, ended [monotonic ns]
+        self._timings: OrderedDict[tuple[str, int], tuple[int, int, int]] = OrderedDict()
+
+    def _trace_of(self, bundle: SensorBundle, now: Now) -> Trace:
+        """A trace that holds when this bundle's frames came and how long they were decoded."""
+        t_ref = now.mono_ns - int((now.ros_ns - bundle.t_ref_ns) / (now.rate or 1.0))
+        keys = [(name, frame.stamp_ns) for name, slot in bundle.slots.items()
+                for frame in slot.frames]
+        with self._lock:
+            timings = [self._timings[key] for key in keys if key in self._timings]
+        last = max((arrived for arrived, _, _ in timings), default=now.mono_ns)
+        ready = last if bundle.closed_by == "complete" else now.mono_ns
+        trace = Trace(t_ref, max(ready, t_ref))
+        for _, start, end in timings:
+            trace.add("decode", start, end)
+        return trace
 
     def _decode_next(self, sensor: str) -> None:
         """Decode the oldest waiting frame of a sensor and hand it to the collector."""
         with self._lock:
             raw, arrived = self._queues[sensor].popleft()
             stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)
+        start = self._clock()
         try:
             frame = self._ingest.decode(sensor, replace(raw, stamp_ns=stamp))
         except BadMessage as err:
-            self.refuse(sensor, err.reason, arrived)
+            self._drop(sensor, err.reason, arrived)
         except Exception as err:  # a fault of ours must be seen, and must not end the pool
             self.failures[f"{sensor}: {type(err).__name__}: {err}"] += 1
-            self.refuse(sensor, "internal_error", arrived)
+            self._drop(sensor, "internal_error", arrived)
         else:
-            self._hand_over(sensor, frame, arrived)
+            self._hand_over(sensor, frame, arrived, (arrived.mono_ns, start, self._clock()))
 
-    def _hand_over(self, sensor: str, frame: SensorFrame, arrived: Now) -> None:
+    def _hand_over(self, sensor: str, frame: SensorFrame, arrived: Now,
+                   timing: tuple[int, int, int]) -> None:
         with self._lock:
+            self._timings[sensor, frame.stamp_ns] = timing
+            while len(self._timings) > KEPT_TIMINGS * len(self._queues):
+                self._timings.popitem(last=False)
             if isinstance(frame, CameraFrame):
                 self._start_features(sensor, frame)
             self.collector.push(sensor, frame, arrived)

@@ -79,7 +79,7 @@ class AstyxRecording:
         name, stamp = self.names[index], int(self._t_ref[index])
         raw = {CAMERA: (self._image(name, stamp),), LIDAR: (self._lidar(name, stamp),),
                RADAR: (self._radar(name, stamp),)}
-        return Sample(name, int(self.sequences[index]), stamp, raw, self._truth(index))
+        return Sample(name, int(self.sequences[index]), stamp, raw, self.truth_of(index))
 
     def rig_of(self, index: int) -> Rig:
         return _rigs()[self._rig_index[index]][0]
@@ -124,7 +124,8 @@ class AstyxRecording:
         except (IndexError, ValueError) as err:
             raise RecordingError(f"lidar_vlp16/{name}.txt: no time stamps in it: {err}") from err
 
-    def _truth(self, index: int) -> Truth:
+    def truth_of(self, index: int) -> Truth:
+        """The labels of one sample, without its sensor data."""
         name, calibration = self.names[index], self.calibration_of(index)
         labels = json.loads(self._file("groundtruth_obj3d", name, "json").read_text())["objects"]
         base_from_radar = calibration.base_from_sensor[RADAR]
