@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(recording)} frames in {bag}; playing for {args.seconds:g} s at 10 Hz")
     live = run_live(bag, resources.path(f"config/rigs/{RIG}.yaml"), model, args.seconds,
                     args.out / "run", quiet=not args.verbose)
-    report = {"machine": machine(), **_figures(live)}
-    _show(report)
+    report = {"machine": machine(), **figures(live)}
+    show(report)
     (args.out / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     for file in draw(recording, live.outputs, args.out):
         print(f"picture: {file}")
@@ -80,7 +80,7 @@ def held_out_bag(data: Path, model: Path, out: Path):
 # -- figures -----------------------------------------------------------------------------------
 
 
-def _figures(live) -> dict[str, Any]:
+def figures(live) -> dict[str, Any]:
     from perception_bev.commands.live_run import COMPUTE
 
     last = live.outputs[-1]["status"]
@@ -104,7 +104,7 @@ def _rate(rows: list[dict[str, Any]]) -> float:
     return round((len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9), 2) if len(rows) > 1 else 0.0
 
 
-def _show(report: dict[str, Any]) -> None:
+def show(report: dict[str, Any]) -> None:
     console = Console(width=100)
     console.print(f"\n{report['outputs']} outputs at {report['rate_hz']} Hz after the first second: "
                   + ", ".join(f"{n} {mode}" for mode, n in report["modes"].items()))

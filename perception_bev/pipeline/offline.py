@@ -14,6 +14,8 @@ from perception_bev.pipeline.perception import Perception
 from perception_bev.recordings.base import Recording, Sample
 from perception_bev.rig import Calibration, resolve
 
+EVALUATED_SCORE = 0.02  # precision-recall curves want the faint boxes too
+
 
 def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODALITIES,
            indices: Sequence[int] | None = None,
@@ -39,7 +41,7 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
             perception, ingest = runs[calibration.rig.name]
             sample = recording[index]
             bundle = ingest.bundle(sample)
-            yield sample, perception.process(bundle, Trace(0, 0), sensors).boxes
+            yield sample, perception.process(bundle, Trace(0, 0), sensors, EVALUATED_SCORE).boxes
     finally:
         for perception, _ in runs.values():
             perception.close()

@@ -158,8 +158,12 @@ class Perception:
             return None
 
     def process(self, bundle: SensorBundle, trace: Trace,
-                modalities: Sequence[Modality] = MODALITIES) -> Output:
-        """One bundle through all stages. One caller at a time."""
+                modalities: Sequence[Modality] = MODALITIES,
+                score_threshold: float | None = None) -> Output:
+        """One bundle through all stages. One caller at a time.
+
+        score_threshold: default: the manifest's.
+        """
         with self._lock:
             builder = self._builder
         start = self._clock()
@@ -169,7 +173,7 @@ class Perception:
                     for name in inputs.camera_slots}
         heat, boxes = self.stages.run(inputs, features, trace)
         start = self._clock()
-        found = heads.decode(heat, boxes, inputs.plane, self.manifest)
+        found = heads.decode(heat, boxes, inputs.plane, self.manifest, score_threshold)
         trace.add("post", start, self._clock())
         return Output(bundle.t_ref_ns, bundle.epoch, bundle.sequence, found,
                       self._reasons(bundle, inputs), bundle, trace,
