@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 from perception_bev.rig import Sensor
 from perception_bev.sync import clock_faults
@@ -20,6 +21,8 @@ FUTURE_NS = 50 * MS  # a stamp further ahead of its arrival is a clock fault
 FOREIGN_NS = SECOND  # a stamp further behind its arrival is of another clock, not just late
 JUMP_NS = SECOND  # forward steps of ROS time, backward steps of the reference
 BACKWARD_NS = 100 * MS  # backward steps of ROS time; threads hand in `Now` slightly out of order
+FRESH_NS = 300 * MS  # a stamp that is no older on arrival speaks for the clock in use
+ALIKE_NS = 150 * MS  # two sensors of one clock differ by their transport, so much at most
 CONTEST_NS = 300 * MS  # for so long most sensors must disagree with the clock in use
 RECENT_NS = SECOND  # a sensor that was silent for longer has no vote
 
@@ -118,7 +121,7 @@ class ClockWatch:
     def _follow(self, lag: int) -> None:
         """Down at once, up slowly: the least lag is nearest to the truth, and clocks drift."""
         error = lag - self.shift_ns
-        self.shift_ns += error if error < 0 else error // 32
+        self.shift_ns += error if error < 0 else error // 4
 
     def _contest(self, now: Now, lag: int) -> str | None:
         shift = self._outvoted(now, lag)
@@ -137,10 +140,14 @@ class ClockWatch:
     def _outvoted(self, now: Now, lag: int) -> int | None:
         """The clock of those that agree with `lag`, if they outnumber those with the one in use."""
         recent = [x for x, heard in self._lags.values() if now.mono_ns - heard < RECENT_NS]
-        rivals = [x for x in recent if abs(x - lag) <= FOREIGN_NS]
-        if len(rivals) <= sum(_belongs(x, self.shift_ns) for x in recent):
+        rivals = [x for x in recent if abs(x - lag) <= ALIKE_NS]
+        if len(rivals) <= sum(_fresh(x, self.shift_ns) for x in recent):
             return None
         return 0 if _belongs(min(rivals), 0) else min(rivals)
+
+
+def _fresh(lag: int, shift: int) -> bool:
+    return -FUTURE_NS <= lag - shift <= FRESH_NS
 
 
 def _belongs(lag: int, shift: int) -> bool:
@@ -188,7 +195,7 @@ class StampMonitor:
     def period_ns(self) -> int | None:
         """Median interval of the stamps; None before the second."""
         stamps = list(self._stamps)
-        steps = sorted(b - a for a, b in zip(stamps, stamps[1:], strict=False))
+        steps = sorted(b - a for a, b in pairwise(stamps))
         return steps[len(steps) // 2] if steps else None
 
     def fault(self) -> str | None:

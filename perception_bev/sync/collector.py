@@ -10,6 +10,7 @@ from typing import Protocol
 from perception_bev.contracts import SensorBundle, SensorFrame, Slot
 from perception_bev.geometry import SE3
 from perception_bev.rig import Rig
+from perception_bev.sync.advice import advise
 from perception_bev.sync.clock import FUTURE_NS, MS, NEVER_NS, SECOND, ClockWatch, Now
 from perception_bev.sync.grid import OutputGrid
 from perception_bev.sync.track import Track
@@ -57,7 +58,7 @@ class Collector:
         self.epoch_reason = "start"
         self.skipped_cycles = 0  # output cycles that passed while nobody polled
         self.drops: Counter[tuple[str, str]] = Counter()
-        self._ego = ego
+        self._rig, self._ego = rig, ego
         self._wait_ns = round(rig.reference.wait_ms * MS)
         reference = rig.sensors[rig.reference.sensor]
         self._grid = OutputGrid(reference.period_ms * MS, rig.reference.period_ms * MS)
@@ -119,6 +120,16 @@ class Collector:
         self.epoch += 1
         self.epoch_reason = reason
         self._begin()
+
+    def advice(self) -> tuple[str, ...]:
+        """What in the rig file does not fit what the sensors do, with the cure."""
+        delays = {t.name: t.delay_ns for t in self._tracks.values() if t.heard_ns is not None}
+        return advise(self._rig, self._grid.output_ns / MS, delays, self.drops)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that are held now, over all sensors; bounded."""
+        return sum(len(track.frames) for track in self._tracks.values())
 
     def _begin(self) -> None:
         for track in self._tracks.values():
@@ -196,11 +207,16 @@ class Collector:
         self._next_ns = newest
 
     def _skip_missed(self, at: int) -> None:
-        """Cycles whose successor is due as well are passed over: the newest wins."""
-        if self._next_ns is not None:
-            cycles = int((at - self._next_ns - self._wait_ns) // self._grid.output_ns)
-            if cycles > 0:
-                self._next_ns += round(cycles * self._grid.output_ns)
+        """Cycles whose successor is due as well, or has its sweep, are passed over: newest wins."""
+        if self._next_ns is None:
+            return
+        passed = at - self._next_ns - self._wait_ns
+        if self._reference.last_ns is not None:
+            swept = self._reference.last_ns + round(MATCH * self._grid.sweep_ns) - self._next_ns
+            passed = max(passed, swept)
+        cycles = int(passed // self._grid.output_ns)
+        if cycles > 0:
+            self._next_ns += round(cycles * self._grid.output_ns)
 
     def _arm(self, now: Now) -> None:
         """Turn the time at which something is due into monotonic time, once per due time."""
