@@ -29,11 +29,24 @@ class Range:
 def load_yaml(path: str | Path) -> Any:
     """The content of a YAML file; ConfigError when it is missing or not YAML."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml.load(Path(path).read_text(), _StrictLoader)
     except FileNotFoundError as err:
         raise ConfigError(f"{path}: no such file") from err
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as err:
         raise ConfigError(f"{path}: not readable as YAML: {err}") from err
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML wants keys to differ; PyYAML keeps the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value
+                if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load(path: str | Path, cls: type[T]) -> T:
@@ -119,7 +132,8 @@ def _tuple(args: tuple, value: Any, where: str) -> tuple:
         return tuple(convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if len(value) != len(args):
         raise ConfigError(f"{where}: expected {len(args)} values, got {len(value)}")
-    return tuple(convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
+    pairs = zip(args, value, strict=True)
+    return tuple(convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(pairs))
 
 
 def _keys(cls: type) -> list[str]:

@@ -54,7 +54,8 @@ def rotation_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
     q = np.asarray(xyzw, dtype=np.float64)
     norm = float(np.linalg.norm(q))
     if not np.isfinite(norm) or norm < 1e-6:
-        raise ConfigError(f"rotation quaternion {q.tolist()} has no direction (x, y, z, w expected)")
+        raise ConfigError(f"rotation quaternion {q.tolist()} has no direction "
+                          "(x, y, z, w expected)")
     x, y, z, w = q / norm
     return np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -107,9 +108,11 @@ class SE3:
                 f"SE3: expected (3, 3) and (3,), got {rotation.shape} and {translation.shape}")
         if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
             raise ConfigError("SE3: rotation and translation must be finite")
-        if abs(np.linalg.det(rotation) - 1.0) > 1e-3:
-            raise ConfigError(
-                f"SE3: rotation has determinant {np.linalg.det(rotation):.4f}, expected 1")
+        determinant = np.linalg.det(rotation)
+        if abs(determinant - 1.0) > 1e-3:
+            raise ConfigError(f"SE3: rotation has determinant {determinant:.4f}, expected 1")
+        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
+            raise ConfigError(f"SE3: rotation is not orthonormal: {rotation.tolist()}")
         object.__setattr__(self, "rotation", rotation)
         object.__setattr__(self, "translation", translation)
 
@@ -131,6 +134,8 @@ class SE3:
         m = np.asarray(matrix, dtype=np.float64)
         if m.shape not in ((4, 4), (3, 4)):
             raise ShapeMismatch(f"SE3.from_matrix: expected (4, 4) or (3, 4), got {m.shape}")
+        if not np.isfinite(m).all():
+            raise ConfigError(f"SE3.from_matrix: not finite: {m.tolist()}")
         u, _, vt = np.linalg.svd(m[:3, :3])
         return SE3(u @ vt, m[:3, 3])
 
@@ -184,7 +189,8 @@ class CameraModel:
     model: str = "pinhole"
     distortion: np.ndarray | None = None  # (n,) float64; an empty array after construction
 
-    COEFFICIENTS: ClassVar = {"pinhole": 0, "plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
+    COEFFICIENTS: ClassVar = {"pinhole": 0, "plumb_bob": 5, "rational_polynomial": 8,
+                              "equidistant": 4}
 
     def __post_init__(self) -> None:
         k = np.asarray(self.k, dtype=np.float64)
@@ -193,7 +199,8 @@ class CameraModel:
             raise ConfigError(f"unknown camera model '{self.model}'; known: "
                               + ", ".join(self.COEFFICIENTS))
         if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
-            raise ConfigError(f"camera matrix must be (3, 3), finite, fx and fy > 0; got {k.tolist()}")
+            raise ConfigError("camera matrix must be (3, 3), finite, fx and fy > 0; got "
+                              f"{k.tolist()}")
         if not (0 < self.width <= 65536 and 0 < self.height <= 65536):
             raise ConfigError(f"camera size {self.width}x{self.height} is not a picture's")
         if d.size != self.COEFFICIENTS[self.model] or not np.isfinite(d).all():

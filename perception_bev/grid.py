@@ -20,11 +20,15 @@ class BevGrid:
     cell: float  # [m]
 
     def __post_init__(self) -> None:
+        bounds = (self.x_min, self.x_max, self.y_min, self.y_max, self.cell)
+        if not np.isfinite(bounds).all():
+            raise ConfigError(f"grid has no bounds: {self}")
         if self.cell <= 0 or self.x_max <= self.x_min or self.y_max <= self.y_min:
             raise ConfigError(f"grid is empty: {self}")
         for name, extent in (("x", self.x_max - self.x_min), ("y", self.y_max - self.y_min)):
             if abs(extent / self.cell - round(extent / self.cell)) > 1e-6:
-                raise ConfigError(f"grid: {name} extent {extent} m is not whole cells of {self.cell} m")
+                raise ConfigError(f"grid: {name} extent {extent} m is not whole cells of "
+                                  f"{self.cell} m")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,6 +52,7 @@ class BevGrid:
         return (xy - np.array([self.x_min, self.y_min])) / self.cell
 
     def contains(self, xy: np.ndarray) -> np.ndarray:
-        """(N, 2) [m] -> (N,) bool."""
+        """(N, 2) [m] -> (N,) bool: those that have a cell."""
+        xy = np.asarray(xy, np.float64)  # as in cell_of: a bound may be no float32
         return ((xy[:, 0] >= self.x_min) & (xy[:, 0] < self.x_max)
                 & (xy[:, 1] >= self.y_min) & (xy[:, 1] < self.y_max))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,13 @@ from perception_bev.errors import ConfigError
 from perception_bev.grid import BevGrid
 
 Count = Annotated[int, Range(1, 100_000)]
+Scale = Annotated[float, Range(1e-6, 1e6)]
 MANIFEST = "model.yaml"
 
 
 @dataclass(frozen=True)
 class CameraInputs:
-    """Pictures at (height, width) px, features at 1 / stride, sampled at heights over the ground."""
+    """Pictures at (height, width) px; features at 1 / stride, sampled at heights over ground."""
 
     slots: Count  # cameras that the exported files have room for
     width: Count  # [px]
@@ -26,6 +28,11 @@ class CameraInputs:
     channels: Count  # of the features
     lift_heights: tuple[float, ...]  # [m] above the ground
     lift_factor: Count  # the lift's cells are this many of the grid's
+
+    def __post_init__(self) -> None:
+        if min(self.feature_shape) < 2 or not self.lift_heights:
+            raise ConfigError(f"the lift needs at least one height and 2 x 2 features, has "
+                              f"{len(self.lift_heights)} and {self.feature_shape}")
 
     @property
     def feature_shape(self) -> tuple[int, int]:
@@ -38,8 +45,13 @@ class LidarInputs:
     """Raster: one occupancy channel per height bin, then highest, lowest, intensity, density."""
 
     height_bins: tuple[float, ...]  # [m] above the ground, edges
-    max_height: float  # [m] scale of the height channels
-    log_points: float  # density 1 is this many points
+    max_height: Scale  # [m] scale of the height channels
+    log_points: Scale  # density 1 is this many points
+
+    def __post_init__(self) -> None:
+        edges = self.height_bins
+        if len(edges) < 2 or not all(a < b for a, b in pairwise(edges)):
+            raise ConfigError(f"height_bins: at least two edges, rising, expected; got {edges}")
 
     @property
     def channels(self) -> int:
@@ -52,10 +64,10 @@ class RadarInputs:
     signed mean where it cannot wrap, and how much of it is ambiguous or unknown."""
 
     intensity_offset: float  # [dB]
-    intensity_scale: float  # [dB]
-    max_height: float  # [m]
-    doppler_scale: float  # [m/s]
-    log_points: float
+    intensity_scale: Scale  # [dB]
+    max_height: Scale  # [m]
+    doppler_scale: Scale  # [m/s]
+    log_points: Scale
 
     @property
     def channels(self) -> int:
@@ -124,6 +136,11 @@ class Manifest:
     fused_channels: Count
     provenance: Provenance
     variants: dict[str, Variant] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(f"classes: at least one, all different, expected; got {self.classes}")
+        _ = self.lift_grid, self.output_grid  # whole cells, or an error
 
     def variant(self, name: str) -> Variant:
         if name not in self.variants:

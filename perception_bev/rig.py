@@ -35,6 +35,7 @@ class Extrinsics:
     def __post_init__(self) -> None:
         if (self.rotation_xyzw is None) == (self.rotation_rpy_deg is None):
             raise ConfigError("give one of rotation_xyzw and rotation_rpy_deg")
+        self.transform  # noqa: B018  a wrong one is an error of the file, not of its first use
 
     @property
     def transform(self) -> SE3:
