@@ -30,7 +30,6 @@ then: make demo DATA=<that folder>   (or: bev demo --data <that folder>)"""
 
 RIG = "astyx_a"
 PICTURES = 6
-MIN_SCORE = 0.3  # of the boxes that are drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,25 +153,11 @@ def _sample_of(recording, truth: list[list]) -> int | None:
 def _picture(sample: Sample, calibration: Calibration, rows: list[list], file: Path) -> Path:
     import cv2
 
-    from perception_bev.outputs.draw import bev_image, camera_overlay
-    from perception_bev.recordings.astyx import CAMERA, LIDAR, RADAR
+    from perception_bev.commands.show import MIN_SCORE, sample_picture
 
     boxes = boxes_of(rows)
-    boxes = boxes[boxes.score >= MIN_SCORE]
-    truth = sample.truth.boxes[sample.truth.counted]
-    picture = cv2.cvtColor(cv2.imdecode(np.asarray(sample.raw[CAMERA][0].data), cv2.IMREAD_COLOR),
-                           cv2.COLOR_BGR2RGB)
-    overlay = camera_overlay(picture, calibration.base_from_sensor[CAMERA].inverse(),
-                             calibration.camera_models[CAMERA], boxes, truth)
-    from perception_bev.grid import BevGrid
-    above = bev_image(BevGrid(0, 80, -32, 32, 0.5), boxes, truth=truth,
-                      lidar=_points(sample, calibration, LIDAR),
-                      radar=_points(sample, calibration, RADAR),
-                      title=f"{sample.name}: found (coloured) and true (white)")
-    width = 1400
-    overlay = cv2.resize(overlay, (width, overlay.shape[0] * width // overlay.shape[1]))
-    above = cv2.resize(above, (width, above.shape[0] * width // above.shape[1]))
-    cv2.imwrite(str(file), cv2.cvtColor(np.vstack([overlay, above]), cv2.COLOR_RGB2BGR))
+    picture = sample_picture(sample, calibration, boxes[boxes.score >= MIN_SCORE])
+    cv2.imwrite(str(file), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return file
 
 
@@ -185,9 +170,3 @@ def boxes_of(rows: list[list]):
     label = np.array([classes.index(row[8]) for row in rows], np.int32)
     return Boxes3D(values[:, :3].copy(), values[:, 3:6].copy(), values[:, 6].copy(),
                    values[:, 7].copy(), label, classes)
-
-
-def _points(sample: Sample, calibration: Calibration, sensor: str) -> np.ndarray:
-    points = sample.raw[sensor][0].points
-    xyz = np.column_stack([points["x"], points["y"], points["z"]]).astype(np.float32)
-    return calibration.base_from_sensor[sensor].apply(xyz)

@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("perception_bev.commands.export", "write a trained network as engine files"),
     "verify": ("perception_bev.commands.verify", "prove that a model computes what it should"),
     "bench": ("bench", "measure one part: sync, rasters, overhead"),
+    "show": ("perception_bev.commands.show", "draw a recorded sample with its boxes"),
     "doctor": ("perception_bev.commands.doctor", "check this computer and say what is missing"),
 }
 

@@ -33,7 +33,7 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
     runs: dict[str, tuple[Perception, Ingest]] = {}
     try:
         for index in progress(chosen) if progress else chosen:
-            calibration = _calibration_of(recording, index)
+            calibration = calibration_of(recording, index)
             if calibration.rig.name not in runs:
                 made = Perception(model, calibration, deployment or Deployment(),
                                   time.monotonic_ns)
@@ -47,7 +47,7 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
             perception.close()
 
 
-def _calibration_of(recording: Recording, index: int) -> Calibration:
+def calibration_of(recording: Recording, index: int) -> Calibration:
     """The recording's own calibration where its rig file has holes."""
     if hasattr(recording, "calibration_of"):
         return recording.calibration_of(index)
