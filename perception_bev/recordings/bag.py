@@ -81,7 +81,8 @@ class BagRecording:
     Attributes:
         damage: the error after the readable part, or None. Iterating raises it after the last
             sample; so does asking for the sample after the last.
-        drops: messages that could not be used, by (sensor, reason).
+        drops: messages that could not be placed in time, by (sensor, reason). Frames whose content
+            turns out to be broken are named in their sample's notes.
     """
 
     def __init__(self, path: str | Path, rig: Rig, truth_topic: str | None = None,
@@ -250,7 +251,6 @@ class BagRecording:
                 raw = READERS[entry.type](self._reader.deserialize(data, entry.type))
                 yield _shifted(raw, sensor, entry.shift_ns)
             except PerceptionError as err:
-                self.drops[name, getattr(err, "reason", "unreadable")] += 1
                 notes[name] = str(err)
 
     def _truth(self, address: tuple[int, ...] | None) -> Truth | None:

@@ -29,6 +29,8 @@ EXTRA_DEFINITIONS = {
     "radar_msgs/msg/RadarScan": "std_msgs/Header header\nradar_msgs/RadarReturn[] returns\n",
 }
 
+_IDL_RULE = "=" * 80 + "\n"
+
 
 @lru_cache
 def jazzy() -> Typestore:
@@ -92,16 +94,26 @@ class TypeBook:
         if found is None:
             message_class(msgtype)
             return jazzy()
-        parse = (get_types_from_idl if found.format is MessageDefinitionFormat.IDL else
-                 lambda text: get_types_from_msg(text, msgtype))
         store = get_typestore(Stores.EMPTY)
         try:
-            store.register(parse(found.data))
+            store.register(_types_from_idl(found.data)
+                           if found.format is MessageDefinitionFormat.IDL
+                           else get_types_from_msg(found.data, msgtype))
         except Exception as err:  # the parser's own errors are many
             reason = str(err).splitlines()[0] if str(err) else type(err).__name__
             raise RecordingError(f"the bag's definition of {msgtype} is not readable: {reason}"
                                  ) from err
         return store
+
+
+def _types_from_idl(text: str) -> dict:
+    """All types of a definition; rosbag2 sets those it needs apart by a line and "IDL: <name>"."""
+    if not text.startswith(_IDL_RULE + "IDL: "):
+        return get_types_from_idl(text)
+    types: dict = {}
+    for section in text.split(_IDL_RULE)[1:]:
+        types.update(get_types_from_idl(section.partition("\n")[2]))
+    return types
 
 
 def full_name(msgtype: str) -> str:

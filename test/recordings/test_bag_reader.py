@@ -241,12 +241,12 @@ def test_a_write_ahead_log_beside_the_file_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("options", (
-    dict(use_chunking=False), dict(index_types=IndexType.NONE), dict(repeat_channels=False),
-    dict(repeat_schemas=False, repeat_channels=False, use_statistics=False),
-    dict(use_summary_offsets=False, enable_crcs=False),
-    dict(chunk_size=10, compression=CompressionType.LZ4),
-    dict(index_types=IndexType.NONE, use_statistics=False, repeat_channels=False,
-         use_chunking=False)), ids=str)
+    {"use_chunking": False}, {"index_types": IndexType.NONE}, {"repeat_channels": False},
+    {"repeat_schemas": False, "repeat_channels": False, "use_statistics": False},
+    {"use_summary_offsets": False, "enable_crcs": False},
+    {"chunk_size": 10, "compression": CompressionType.LZ4},
+    {"index_types": IndexType.NONE, "use_statistics": False, "repeat_channels": False,
+         "use_chunking": False}), ids=str)
 def test_no_summary_or_index_is_needed(tmp_path, options):
     path, stamps = tmp_path / "other.mcap", [5, 3, 4, 9, 9, 7, 1]
     with path.open("wb") as file:
@@ -333,7 +333,7 @@ def test_a_torn_sqlite_gives_its_readable_part_and_then_the_error(tmp_path, size
 def test_what_is_no_bag_is_named(tmp_path):
     with pytest.raises(RecordingError, match="no such bag"), BagReader(tmp_path / "absent"):
         pass
-    with pytest.raises(RecordingError, match="no .mcap or .db3 file"), BagReader(tmp_path):
+    with pytest.raises(RecordingError, match=r"no \.mcap or \.db3 file"), BagReader(tmp_path):
         pass
     (tmp_path / "text.mcap").write_text("hello, this is not a bag")
     with BagReader(tmp_path / "text.mcap") as reader:
