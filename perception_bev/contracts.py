@@ -147,7 +147,7 @@ class Boxes3D:
                        classes)
 
     def corners(self) -> np.ndarray:
-        """(N, 8, 3) float32: the bottom four corners counter-clockwise from front-left, then the top."""
+        """(N, 8, 3) float32: the bottom corners counter-clockwise from front-left, then the top."""
         unit = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], np.float32) / 2
         flat = unit[None] * self.size[:, None, :2]
         cos, sin = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]

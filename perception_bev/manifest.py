@@ -149,6 +149,12 @@ class Manifest:
         return self.variants[name]
 
     @property
+    def feature_rows(self) -> int:
+        """Rows of the stacked features of all cameras, which the lift's indices point into."""
+        rows, columns = self.camera.feature_shape
+        return self.camera.slots * rows * columns
+
+    @property
     def lift_grid(self) -> BevGrid:
         return self.grid.coarser(self.camera.lift_factor)
 

@@ -1,4 +1,4 @@
-"""Commands: `bev show`, a recorded sample as a picture: every camera with the boxes, and from above."""
+"""Commands: `bev show`, a recorded sample as a picture: cameras with the boxes, and from above."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     deployment = Deployment(variant=args.variant, check_golden=False)
     stages = Stages(args.model, manifest, deployment, time.monotonic_ns)
     stored = manifest.variant(args.variant).golden
-    rows = manifest.camera.slots * manifest.camera.feature_shape[0] * manifest.camera.feature_shape[1]
+    rows = manifest.feature_rows
     deviations = [d for name, engine in stages.engines.items()
                   for d in golden.compare(name, engine, rows, args.model / stored.file)]
     result = {"tolerance": stored.tolerance,

@@ -9,7 +9,6 @@ import numpy as np
 
 from perception_bev.contracts import MODALITIES, Modality, RadarScan, SensorBundle
 from perception_bev.errors import ConfigError
-from perception_bev.geometry import CameraModel
 from perception_bev.inputs import ground
 from perception_bev.inputs.lidar import LidarRaster
 from perception_bev.inputs.lift import LiftCamera, LiftTables

@@ -11,7 +11,8 @@ from perception_bev.latency.trace import Trace
 
 def status_values(bundle: SensorBundle, trace: Trace, drops: Mapping[tuple[str, str], int],
                   notes: Mapping[str, str]) -> dict[str, str]:
-    """Key -> value: `latency.<span>_ms`, `age.<sensor>_ms` or why it is missing, `drops.<sensor>`."""
+    """Key -> value: `latency.<span>_ms`, `age.<sensor>_ms`, `sensor.<name>` (why it is missing),
+    `drops.<sensor>`."""
     values = {"epoch": str(bundle.epoch), "sequence": str(bundle.sequence),
               "closed_by": bundle.closed_by}
     values |= {f"latency.{name}_ms": f"{ms:.3f}" for name, ms in trace.milliseconds().items()}

@@ -26,7 +26,7 @@ class Trace:
         self.spans.append((name, start, end))
 
     def milliseconds(self) -> dict[str, float]:
-        """Length of every span by name (decode: of all frames), the wait, and t_ref -> published."""
+        """Length of every span by name (decode: all frames), the wait, and t_ref -> published."""
         lengths = {WAIT: (self.ready - self.t_ref) / 1e6}
         for name, start, end in self.spans:
             lengths[name] = lengths.get(name, 0.0) + (end - start) / 1e6

@@ -92,14 +92,8 @@ def _record_golden(engines: dict[str, EngineFile], manifest: Manifest, folder: P
               for name, engine in engines.items()}
     check_wiring(opened)
     file = folder / f"golden.{variant}.safetensors"
-    golden.record(opened, feature_rows(manifest), file)
+    golden.record(opened, manifest.feature_rows, file)
     return Golden(file.name, golden.sha256(file), TOLERANCE)
-
-
-def feature_rows(manifest: Manifest) -> int:
-    """Rows of the stacked camera features that the lift's indices point into."""
-    rows, columns = manifest.camera.feature_shape
-    return manifest.camera.slots * rows * columns
 
 
 def _plain(value):

@@ -64,7 +64,8 @@ class MeasureNode(Node):
         row["status"] = {pair.key: pair.value for pair in message.status[0].values}
 
     def write(self) -> None:
-        rows = [{"t_ref_ns": t_ref, **row, "truth": self._truth.get(t_ref)} for t_ref, row in sorted(self._rows.items())]
+        rows = [{"t_ref_ns": t_ref, **row, "truth": self._truth.get(t_ref)}
+                for t_ref, row in sorted(self._rows.items())]
         Path(self.report).write_text(json.dumps(
             {"outputs": rows, "repeated": dict(self._repeated)}))
 

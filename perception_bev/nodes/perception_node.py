@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
@@ -26,10 +27,12 @@ from perception_bev.latency.report import status_values
 from perception_bev.manifest import load_manifest
 from perception_bev.nodes import table
 from perception_bev.nodes.clock import ClockReader
+from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
 from perception_bev.nodes.subscriptions import Subscriptions
 from perception_bev.pipeline.perception import Output, Perception
 from perception_bev.rig import Calibration, load_rig, resolve
+from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.tf import TransformTree
 
 IDLE_S = 0.5  # the runner looks around at least so often
@@ -183,11 +186,15 @@ class PerceptionNode(LifecycleNode):
     def _take_calibration(self, calibration: Calibration) -> None:
         began = time.monotonic()
         self._perception = Perception(self._value("model"), calibration, self._deployment,
-                                      time.monotonic_ns)
+                                      time.monotonic_ns, self._collector_class())
         self._perception.warm_up()
         self.get_logger().info(f"ready: rig '{calibration.rig.name}', model "
                                f"'{self._perception.manifest.name}', loaded and warm in "
                                f"{time.monotonic() - began:.2f} s")
+
+    def _collector_class(self) -> Callable[..., BundleCollector]:
+        return {"deadline": Collector, "message_filters": MessageFiltersCollector}[
+            self._deployment.collector]
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value

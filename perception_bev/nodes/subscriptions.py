@@ -68,7 +68,8 @@ class Subscriptions:
             except BadMessage as err:
                 self._refuse(perception, name, err, now)
 
-        return self._make(kind, sensor.topic, take, SENSOR, QoSOverridingOptions.with_default_policies())
+        return self._make(kind, sensor.topic, take, SENSOR,
+                          QoSOverridingOptions.with_default_policies())
 
     def _refuse(self, perception: Perception, name: str, err: BadMessage, now: Now) -> None:
         perception.refuse(name, err.reason, now)

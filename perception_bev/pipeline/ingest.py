@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perception_bev.contracts import SensorBundle, SensorFrame, Slot
 from perception_bev.manifest import Manifest
 from perception_bev.raw import RawFrame
@@ -17,15 +19,27 @@ class Ingest:
 
     def __init__(self, manifest: Manifest, calibration: Calibration) -> None:
         rig, camera = calibration.rig, manifest.camera
+        self._rig = rig
         self._decoders = {
             **{name: CameraDecoder(calibration.camera_models[name], camera.width, camera.height,
-                                   spec.frame_id) for name, spec in rig.cameras.items()},
+                                   spec.frame_id, spec.stamp_source)
+               for name, spec in rig.cameras.items()},
             **{name: LidarDecoder(spec) for name, spec in rig.lidars.items()},
             **{name: RadarDecoder(spec) for name, spec in rig.radars.items()}}
 
-    def decode(self, sensor: str, raw: RawFrame) -> SensorFrame:
-        """Raises BadMessage with the reason under which the drop is to be counted."""
-        return self._decoders[sensor].decode(raw)
+    def decode(self, sensor: str, raw: RawFrame, stamp_ns: int | None = None) -> SensorFrame:
+        """A frame with the stamp to use, default: the header's.
+
+        Raises BadMessage with the reason under which the drop is to be counted.
+        """
+        decoder = self._decoders[sensor]
+        if stamp_ns is None or stamp_ns == raw.stamp_ns:
+            return decoder.decode(raw)
+        if self._rig.sensors[sensor].stamp_source == "arrival":
+            return decoder.decode(replace(raw, stamp_ns=stamp_ns))
+        # A clock offset moves the frame as a whole: absolute point times are of the header's clock.
+        frame = decoder.decode(raw)
+        return replace(frame, stamp_ns=frame.stamp_ns + stamp_ns - raw.stamp_ns)
 
     def bundle(self, sample: Sample, epoch: int | None = None) -> SensorBundle:
         """A recorded sample as a bundle, without a collector: for training and evaluation."""

@@ -31,14 +31,14 @@ from perception_bev.manifest import load_manifest
 from perception_bev.outputs import heads
 from perception_bev.outputs.occupancy import OccupancyMap
 from perception_bev.pipeline.ingest import Ingest
+from perception_bev.pipeline.shared_ego import SharedEgo
 from perception_bev.pipeline.stages import Stages
+from perception_bev.pipeline.warm_up import empty_bundle, synthetic_slots
 from perception_bev.raw import RawFrame
 from perception_bev.rig import Calibration
 from perception_bev.sync.clock import Now, StampMonitor
-from perception_bev.sync.collector import Collector
-from perception_bev.pipeline.warm_up import empty_bundle, synthetic_slots
+from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.temporal.ego import EgoMotion
-from perception_bev.pipeline.shared_ego import SharedEgo
 
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
 KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
@@ -68,13 +68,15 @@ class Perception:
     """push() frames, tick() outputs."""
 
     def __init__(self, model: Path, calibration: Calibration, deployment: Deployment,
-                 clock: Callable[[], int]) -> None:
+                 clock: Callable[[], int],
+                 make_collector: Callable[..., BundleCollector] = Collector) -> None:
         """
         Args:
             model: folder of model.yaml.
             calibration: complete, of the rig.
             deployment: engine, variant, threads.
             clock: monotonic ns, for traces; deadlines come with `Now`.
+            make_collector: (rig, where the vehicle was at a stamp) -> collector.
         """
         self.manifest = load_manifest(model)
         self.deployment, self._clock = deployment, clock
@@ -90,7 +92,7 @@ class Perception:
         self._arrived = threading.Event()
         self._occupancy = OccupancyMap(self.manifest.output_grid)
         self._install(calibration)
-        self.collector = Collector(calibration.rig, self.ego.at)
+        self.collector = make_collector(calibration.rig, self.ego.at)
 
     # -- sensors in ----------------------------------------------------------------------------
 
@@ -228,7 +230,7 @@ class Perception:
             stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)
         start = self._clock()
         try:
-            frame = self._ingest.decode(sensor, replace(raw, stamp_ns=stamp))
+            frame = self._ingest.decode(sensor, raw, stamp)
         except BadMessage as err:
             self._drop(sensor, err.reason, arrived)
         except Exception as err:  # a fault of ours must be seen, and must not end the pool

@@ -50,7 +50,8 @@ class AstyxRecording:
     """Frames of the data set, by name order; a gap or a new calibration begins a new sequence.
 
     Args:
-        root: folder with camera_front/, lidar_vlp16/, radar_6455/, groundtruth_obj3d/, calibration/.
+        root: folder with camera_front/, lidar_vlp16/, radar_6455/, groundtruth_obj3d/ and
+            calibration/.
         frames: names to use ("000000", ...); default: all that have labels.
     """
 

@@ -17,6 +17,7 @@ MAX_SAMPLES = 4096
 REWIND_NS = SECOND  # stamps that go back further are a loop or a jump, not disorder
 MAX_SPEED = 100.0  # [m/s]; a faster pose is a reset of the odometry
 MAX_STEP = 1.0  # [m] allowed on top, for noise between samples that are close in time
+COMPARE_NS = 100 * MS  # between two comparisons of twist and pose
 TWIST_TOLERANCE = 1.0  # [m/s] between the twist and the pose's own motion, plus a third of it
 
 
@@ -85,12 +86,14 @@ class EgoMotion:
         if self._jumped(stamp_ns, odom_from_base):
             self.drops["jump"] += len(self._stamps)
             self.reset()
-        derived = self._derived_twist(stamp_ns, odom_from_base)
-        given = self._checked_twist(linear, angular)
-        self._compare(given, derived)
+        twist = self._checked_twist(linear, angular)
+        if twist is None and self._stamps:
+            twist = self._mean_twist(self._stamps[-1], self._poses[-1], stamp_ns, odom_from_base)
+        elif twist is not None:
+            self._compare(twist, stamp_ns, odom_from_base)
         self._stamps.append(stamp_ns)
         self._poses.append(odom_from_base)
-        self._twists.append(given or derived)
+        self._twists.append(twist)
         self._trim()
         return True
 
@@ -142,7 +145,8 @@ class EgoMotion:
         self._stamps: list[int] = []
         self._poses: list[SE3] = []
         self._twists: list[Twist | None] = []
-        self._disagreement = 0  # samples in a row whose twist contradicts the pose
+        self._compared: tuple[int, SE3] | None = None  # the sample of the last comparison
+        self._disagreement = 0  # comparisons in a row in which the twist contradicted the pose
         self._speeds = (0.0, 0.0)
 
     def _refuse(self, reason: str) -> bool:
@@ -165,15 +169,14 @@ class EgoMotion:
         step = float(np.linalg.norm(pose.translation - self._poses[-1].translation))
         return step > MAX_STEP + MAX_SPEED * seconds
 
-    def _derived_twist(self, stamp_ns: int, pose: SE3) -> Twist | None:
-        """Mean motion since the last sample, within reach of it."""
-        if not self._stamps or stamp_ns - self._stamps[-1] > 2 * self._reach_ns:
+    def _mean_twist(self, from_ns: int, start: SE3, to_ns: int, end: SE3) -> Twist | None:
+        """Mean motion between two poses; None when they are too far apart to say."""
+        if to_ns - from_ns > 2 * self._reach_ns:
             return None
-        seconds = (stamp_ns - self._stamps[-1]) / SECOND
-        last = self._poses[-1]
-        turned = rotvec_from_rotation(last.rotation.T @ pose.rotation)
-        halfway = last.rotation @ rotation_from_rotvec(0.5 * turned)
-        return Twist(halfway.T @ (pose.translation - last.translation) / seconds,
+        seconds = (to_ns - from_ns) / SECOND
+        turned = rotvec_from_rotation(start.rotation.T @ end.rotation)
+        halfway = start.rotation @ rotation_from_rotvec(0.5 * turned)
+        return Twist(halfway.T @ (end.translation - start.translation) / seconds,
                      turned / seconds)
 
     def _checked_twist(self, linear: np.ndarray | None,
@@ -186,14 +189,19 @@ class EgoMotion:
         self.drops["bad_twist"] += 1
         return None
 
-    def _compare(self, given: Twist | None, derived: Twist | None) -> None:
-        if given is None or derived is None:
-            return
-        error = float(np.linalg.norm(given.linear - derived.linear))
-        said, moved = (float(np.linalg.norm(t.linear)) for t in (given, derived))
-        wrong = error > TWIST_TOLERANCE + max(said, moved) / 3
+    def _compare(self, given: Twist, stamp_ns: int, pose: SE3) -> None:
+        """Now and then, the twist against how the pose has moved since."""
+        if self._compared is None or not 0 <= stamp_ns - self._compared[0] < COMPARE_NS:
+            since, self._compared = self._compared, (stamp_ns, pose)
+            moved = None if since is None else self._mean_twist(*since, stamp_ns, pose)
+            if moved is not None:
+                self._judge(given.linear, moved.linear)
+
+    def _judge(self, said: np.ndarray, moved: np.ndarray) -> None:
+        speeds = float(np.linalg.norm(said)), float(np.linalg.norm(moved))
+        wrong = np.linalg.norm(said - moved) > TWIST_TOLERANCE + max(speeds) / 3
         self._disagreement = self._disagreement + 1 if wrong else 0
-        self._speeds = (said, moved)
+        self._speeds = speeds
 
     def _trim(self) -> None:
         keep = bisect_left(self._stamps, self._stamps[-1] - self._history_ns)

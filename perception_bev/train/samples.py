@@ -1,4 +1,4 @@
-"""Training: one augmented training sample, made by the same decoders and the same build() as live."""
+"""Training: one augmented sample, made by the same decoders and the same build() as live."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: hold-outs by groups, so that no held-out sample is a neighbour in time of a trained one."""
+"""Training: hold-outs by groups: no held-out sample is a neighbour in time of a trained one."""
 
 from __future__ import annotations
 
