@@ -1,7 +1,6 @@
 """Commands: `bev up`, the node table as subprocesses, for machines without the launch package.
 
-Same nodes, parameters and environment as the launch files. A node that dies is started again with
-growing pauses, unless it ended with exit code 2: a wrong configuration does not heal by itself.
+Same nodes, parameters, environment and meaning of a node's end as the launch files.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from pathlib import Path
 
 from perception_bev.errors import ConfigError
 from perception_bev.nodes import table
-from perception_bev.nodes.table import Choices, NodePlan
+from perception_bev.nodes.endings import Endings
+from perception_bev.nodes.table import Choices, Entry, NodePlan
 
 HELP = """start the nodes, without the launch package
 
@@ -33,9 +33,6 @@ examples:
   bev up --rig rig.yaml --model models/NAME --dry-run    show the commands only"""
 
 LAUNCH_ONLY = ("rviz",)
-BAD_CONFIGURATION = 2  # exit code of a node (or of `bev`) after a PerceptionError
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-HEALTHY_AFTER_S = 60.0  # a node that lived so long begins again with the first pause
 GRACE_S = ((signal.SIGINT, 6.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
 POLL_S = 0.05
 
@@ -60,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _show(plans, added)
         return 0
-    return Team([Child(plan.entry.name, command(plan), plan.entry.respawn, plan.entry.ends_all)
-                 for plan in plans], {**os.environ, **added}).run()
+    children = [Child(plan.entry, command(plan)) for plan in plans]
+    return Team(children, {**os.environ, **added}).run()
 
 
 def command(plan: NodePlan) -> list[str]:
@@ -69,32 +66,17 @@ def command(plan: NodePlan) -> list[str]:
     return [sys.executable, "-m", plan.entry.module, *plan.ros_arguments()]
 
 
-class Pauses:
-    """How long to wait before the next start: doubling, capped, reset by a long life."""
-
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE_S
-
-    def after(self, lived_s: float) -> float:
-        if lived_s >= HEALTHY_AFTER_S:
-            self._next = FIRST_PAUSE_S
-        pause, self._next = self._next, min(2 * self._next, LONGEST_PAUSE_S)
-        return pause
-
-
-@dataclasses.dataclass
 class Child:
     """One process: its command, and what its end means."""
 
-    name: str
-    command: Sequence[str]
-    respawn: bool
-    ends_all: bool
-    process: subprocess.Popen | None = None
-    started_s: float = 0.0
-    due_s: float = 0.0  # when to start next, monotonic [s]
-    reader: threading.Thread | None = None
-    pauses: Pauses = dataclasses.field(default_factory=Pauses)
+    def __init__(self, entry: Entry, command: Sequence[str]) -> None:
+        self.name = entry.name
+        self.command = command
+        self.endings = Endings(entry)
+        self.process: subprocess.Popen | None = None
+        self.reader: threading.Thread | None = None
+        self.started_s = 0.0  # monotonic
+        self.due_s = 0.0  # when to start next, monotonic
 
     @property
     def alive(self) -> bool:
@@ -159,16 +141,12 @@ class Team:
     def _after_end(self, child: Child, now_s: float) -> None:
         code, child.process = child.process.returncode, None
         child.reader.join(timeout=1.0)
-        if child.ends_all or (not child.respawn and code != 0) or code == BAD_CONFIGURATION:
-            self._say(child, f"ended {_how(code)}; ending all")
-            self._finish(code if code >= 0 else 128 - code)
-        elif not child.respawn:
-            self._say(child, "ended")
-            child.due_s = float("inf")
-        else:
-            pause = child.pauses.after(now_s - child.started_s)
-            self._say(child, f"ended {_how(code)}; starting again in {pause:g} s")
-            child.due_s = now_s + pause
+        ending = child.endings.judge(code, now_s - child.started_s)
+        self._say(child, ending.text)
+        again = ending.again_after_s
+        child.due_s = float("inf") if again is None else now_s + again
+        if ending.end_all_with is not None:
+            self._finish(ending.end_all_with)
 
     def _end_all(self) -> None:
         """SIGINT, then SIGTERM, then SIGKILL; a further signal to us skips the present wait."""
@@ -205,10 +183,6 @@ def _send(process: subprocess.Popen, number: int) -> None:
             process.send_signal(number)
     except ProcessLookupError:
         pass
-
-
-def _how(code: int) -> str:
-    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 def _print_line(line: str) -> None:

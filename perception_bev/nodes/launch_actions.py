@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -14,22 +15,21 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
     Shutdown,
+    TimerAction,
 )
 from launch.event_handlers import OnProcessExit
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from perception_bev import resources
-from perception_bev.errors import PerceptionError
 from perception_bev.nodes import table
+from perception_bev.nodes.endings import Endings
 from perception_bev.nodes.table import Choices, NodePlan
 
 PACKAGE = "perception_bev"
 RVIZ_CONFIG = "rviz/perception.rviz"
 RVIZ_TOPICS = ("/markers", "/bev/image", "/bev/occupancy", "/camera/front/overlay",
                "/lidar/top/points", "/radar/front_radar/points")  # those that its file names
-RESPAWN_DELAY_S = 2.0
-BAD_CONFIGURATION = 2  # exit code of a node that will not do better when started again
 
 
 def description(required: Iterable[str], hidden: Iterable[str] = ()) -> LaunchDescription:
@@ -41,33 +41,37 @@ def description(required: Iterable[str], hidden: Iterable[str] = ()) -> LaunchDe
 
 
 def start(context: LaunchContext) -> list[Action]:
-    """The actions for the arguments of this launch; a wrong one is said in a line."""
-    try:
-        chosen = table.choices_from_text(context.launch_configurations)
-        plans, environment = table.plan(chosen), table.environment()
-    except PerceptionError as err:
-        return [LogInfo(msg=f"{PACKAGE}: error: {err}"), Shutdown(reason=str(err))]
-    actions = [action for plan in plans for action in node_actions(plan, environment)]
+    """The actions for the arguments of this launch. ConfigError, which launch prints and returns
+    exit code 1 for, when they are wrong."""
+    chosen = table.choices_from_text(context.launch_configurations)
+    plans, environment = table.plan(chosen), table.environment()
+    actions = [action for plan in plans
+               for action in node_actions(plan, environment, Endings(plan.entry))]
     return actions + (_rviz(chosen) if chosen.rviz else [])
 
 
-def node_actions(plan: NodePlan, environment: dict[str, str]) -> list[Action]:
-    """The node, and what its end means."""
-    entry = plan.entry
+def node_actions(plan: NodePlan, environment: dict[str, str], endings: Endings) -> list[Action]:
+    """The node, and what follows its end. Not launch's own respawn: that knows no reason."""
     node = Node(
-        package=PACKAGE, executable=entry.executable, name=entry.name, namespace=plan.namespace,
+        package=PACKAGE, executable=plan.entry.executable, name=plan.entry.name,
+        namespace=plan.namespace, output="screen", additional_env=environment,
         parameters=[dict(plan.parameters), *filter(None, [plan.params_file])],
-        ros_arguments=["--log-level", plan.log_level], additional_env=environment,
-        output="screen", respawn=entry.respawn, respawn_delay=RESPAWN_DELAY_S)
-    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_on_exit(plan)))]
+        ros_arguments=["--log-level", plan.log_level])
+    started_s = time.monotonic()
 
-
-def _on_exit(plan: NodePlan) -> Callable[[Any, LaunchContext], list[Action]]:
     def ended(event: Any, context: LaunchContext) -> list[Action]:
-        if plan.entry.ends_all or event.returncode == BAD_CONFIGURATION:
-            return [Shutdown(reason=f"{plan.entry.name} ended with exit code {event.returncode}")]
-        return []
-    return ended
+        if context.is_shutdown:
+            return []
+        ending = endings.judge(event.returncode, time.monotonic() - started_s)
+        said = LogInfo(msg=f"{plan.entry.name} {ending.text}")
+        if ending.end_all_with is not None:
+            return [said, Shutdown(reason=f"{plan.entry.name} ended")]
+        if ending.again_after_s is None:
+            return [said]
+        again = OpaqueFunction(function=lambda _: node_actions(plan, environment, endings))
+        return [said, TimerAction(period=ending.again_after_s, actions=[again])]
+
+    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))]
 
 
 def _rviz(chosen: Choices) -> list[Action]:

@@ -52,6 +52,7 @@ class Entry:
     wanted: Callable[[Choices], bool] = lambda choices: True
     respawn: bool = True  # started again when it dies
     ends_all: bool = False  # when it ends by itself, everything ends
+    vital: bool = True  # False: the others go on when it cannot be configured
 
     @property
     def module(self) -> str:
@@ -89,7 +90,7 @@ def _reference_topic(rig_file: str) -> str:
 
 TABLE = (
     Entry("perception_node", "perception", _perception),
-    Entry("viz_node", "viz", _viz, wanted=lambda chosen: chosen.viz or chosen.rviz),
+    Entry("viz_node", "viz", _viz, wanted=lambda chosen: chosen.viz or chosen.rviz, vital=False),
     Entry("replay_node", "replay", _replay, wanted=lambda chosen: bool(chosen.bag),
           respawn=False, ends_all=True),
 )

@@ -14,7 +14,9 @@ import pytest
 
 from perception_bev.commands import main as bev
 from perception_bev.commands import up
-from perception_bev.commands.up import Child, Pauses, Team
+from perception_bev.commands.up import Child, Team
+from perception_bev.nodes import endings
+from perception_bev.nodes.table import Entry
 
 PATIENCE_S = 20.0
 
@@ -30,6 +32,10 @@ STUBBORN = script("""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print('ready', flush=True)
     time.sleep(60)""")
+
+
+def node(command: list[str], name="node", **meaning) -> Child:
+    return Child(Entry("some_node", name, lambda chosen: {}, **meaning), command)
 
 
 class Lines:
@@ -61,7 +67,7 @@ def start(*children: Child) -> tuple[Team, Lines, threading.Thread, list[int]]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(up, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(endings, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(up, "GRACE_S", ((signal.SIGINT, 2.0), (signal.SIGTERM, 0.2),
                                         (signal.SIGKILL, 2.0)))
     if threading.current_thread() is threading.main_thread():
@@ -69,7 +75,7 @@ def short_pauses(monkeypatch):
 
 
 def test_output_carries_the_name_and_stop_ends_all_with_zero():
-    children = [Child(name, WAITS, respawn=True, ends_all=False) for name in ("one", "two")]
+    children = [node(WAITS, name) for name in ("one", "two")]
     team, lines, thread, codes = start(*children)
     lines.wait_for("[one] ready")
     lines.wait_for("[two] ready")
@@ -79,7 +85,7 @@ def test_output_carries_the_name_and_stop_ends_all_with_zero():
 
 
 def test_a_child_that_dies_is_started_again():
-    child = Child("node", script("print('life', flush=True)\nraise SystemExit(1)"), True, False)
+    child = node(script("print('life', flush=True)\nraise SystemExit(1)"))
     team, lines, thread, codes = start(child)
     lines.wait_for("[node] life", times=3)
     team.stop()
@@ -89,7 +95,7 @@ def test_a_child_that_dies_is_started_again():
 
 
 def test_a_killed_child_is_reported_by_its_signal():
-    child = Child("node", WAITS, respawn=True, ends_all=False)
+    child = node(WAITS)
     team, lines, thread, _ = start(child)
     lines.wait_for("ready")
     child.process.kill()
@@ -101,24 +107,23 @@ def test_a_killed_child_is_reported_by_its_signal():
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_end_of_a_replay_ends_all_with_its_code(code):
-    stays = Child("node", WAITS, respawn=True, ends_all=False)
-    replay = Child("replay", script(f"raise SystemExit({code})"), respawn=False, ends_all=True)
+    stays = node(WAITS)
+    replay = node(script(f"raise SystemExit({code})"), "replay", respawn=False, ends_all=True)
     _, _, thread, codes = start(stays, replay)
     thread.join(PATIENCE_S)
     assert codes == [code] and not stays.alive
 
 
 def test_a_wrong_configuration_is_not_tried_again():
-    node = Child("node", script("print('rig.yaml: no', flush=True)\nraise SystemExit(2)"), True,
-                 False)
-    _, lines, thread, codes = start(node)
+    wrong = node(script("print('rig.yaml: no', flush=True)\nraise SystemExit(2)"))
+    _, lines, thread, codes = start(wrong)
     thread.join(PATIENCE_S)
     assert codes == [2]
     assert sum("rig.yaml: no" in line for line in lines.lines) == 1
 
 
 def test_a_child_that_ignores_signals_is_killed():
-    child = Child("node", STUBBORN, respawn=True, ends_all=False)
+    child = node(STUBBORN)
     team, lines, thread, codes = start(child)
     lines.wait_for("ready")
     team.stop()
@@ -127,23 +132,17 @@ def test_a_child_that_ignores_signals_is_killed():
     assert codes == [0] and not child.alive
 
 
-def test_pauses_double_up_to_a_cap_and_begin_again_after_a_long_life(monkeypatch):
-    monkeypatch.setattr(up, "FIRST_PAUSE_S", 1.0)
-    pauses = Pauses()
-    assert [pauses.after(0.0) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
-    assert pauses.after(up.HEALTHY_AFTER_S) == 1
-
-
 def test_signal_to_bev_up_reaches_the_children(tmp_path):
     """The real thing: SIGTERM to the parent; the child sees SIGINT and says goodbye."""
     code = f"""
         import sys
         sys.path.insert(0, {str(bev.__file__.rsplit('perception_bev', 1)[0])!r})
         from perception_bev.commands.up import Child, Team
+        from perception_bev.nodes.table import Entry
         child = "import time\\ntry: print('ready', flush=True); time.sleep(60)\\n" \\
                 "except KeyboardInterrupt: print('goodbye', flush=True)"
-        node = Child('node', [sys.executable, '-S', '-c', child], True, False)
-        sys.exit(Team([node], {{}}).run())
+        entry = Entry('some_node', 'node', lambda chosen: {{}})
+        sys.exit(Team([Child(entry, [sys.executable, '-S', '-c', child])], {{}}).run())
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], text=True,
                               stdout=subprocess.PIPE)
@@ -177,7 +176,7 @@ def test_missing_files_are_named_before_anything_starts(words, needle, capsys):
 def test_time_is_left_alone():
     """The supervisor sleeps in small steps: a stop is seen within a poll, not a pause."""
     assert up.POLL_S < 0.2
-    child = Child("node", script("raise SystemExit(1)"), True, False)
+    child = node(script("raise SystemExit(1)"))
     child.due_s = time.monotonic() + 3600
     team, _, thread, codes = start(child)
     team.stop()
