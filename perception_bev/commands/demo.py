@@ -105,7 +105,7 @@ def _rate(rows: list[dict[str, Any]]) -> float:
 
 def show(report: dict[str, Any]) -> None:
     console = Console(width=100)
-    console.print(f"\n{report['outputs']} outputs at {report['rate_hz']} Hz after the first second: "
+    console.print(f"\n{report['outputs']} outputs at {report['rate_hz']} Hz after a second: "
                   + ", ".join(f"{n} {mode}" for mode, n in report["modes"].items()))
     counts = Table("topic of sensor", "received", "drops", box=None, title_justify="left")
     for name, count in report["received"].items():

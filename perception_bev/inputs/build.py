@@ -86,7 +86,7 @@ class InputBuilder:
         for name in names:
             place = self._calibration.base_from_sensor[name]
             for sweep in bundle.slots[name].frames:
-                if used + len(sweep.points) > len(self._points):
+                while used + len(sweep.points) > len(self._points):
                     self._points = np.concatenate([self._points, np.empty_like(self._points)])
                 used += len(sweep_in_base(sweep, place, ego, bundle.t_ref_ns,
                                           self._points[used:]))
@@ -140,7 +140,7 @@ def camera_slots(rig: Rig, manifest: Manifest) -> dict[str, int]:
     """The rig's cameras -> the network's slots, in the file's order; fewer than slots is fine."""
     if len(rig.cameras) > manifest.camera.slots:
         raise ConfigError(
-            f"rig '{rig.name}' has {len(rig.cameras)} cameras, model '{manifest.name}' was exported "
-            f"for {manifest.camera.slots}: export it again with `bev export --cameras "
+            f"rig '{rig.name}' has {len(rig.cameras)} cameras, model '{manifest.name}' was "
+            f"exported for {manifest.camera.slots}: export it again with `bev export --cameras "
             f"{len(rig.cameras)}`")
     return {name: slot for slot, name in enumerate(rig.cameras)}

@@ -71,6 +71,7 @@ class Collector:
         slowest = max(sensor.period_ms for sensor in rig.sensors.values()) * MS
         self._silence_ns = max(SILENCE_NS, round(3 * max(slowest, self._grid.output_ns)))
         self._sequence = 0
+        self._heard_ns: int | None = None
         self._begin()
 
     def push(self, name: str, frame: SensorFrame, now: Now) -> None:
@@ -134,12 +135,12 @@ class Collector:
     def _begin(self) -> None:
         for track in self._tracks.values():
             track.discard_all("epoch")
-            track.clear()
+            track.begin_epoch(self._heard_ns or 0)
         self._grid.reset()
         self._last_ns: int | None = None  # t_ref of the last bundle of this epoch
         self._next_ns: int | None = None  # t_ref of the next, predicted
         self._first_ns: int | None = None  # first and last arrival of a frame in this epoch
-        self._heard_ns: int | None = None
+        self._heard_ns = None
         self._armed: tuple[int, float] | None = None  # for what time, at what rate
         self._mono_ns = NEVER_NS
 

@@ -35,6 +35,22 @@ class Track:
         self.capacity = min(max(math.ceil(held / self._nominal) + 2, 4), MAX_FRAMES)
         self.clear()
 
+    def begin_epoch(self, at_ns: int) -> None:
+        """Forget everything but how long frames take to come, if the sensor lived until now.
+
+        In a new epoch nothing tells its rhythm; one frame is awaited all the same, or the first
+        bundle of each epoch would lack whatever comes a moment after the reference.
+        """
+        if self.heard_ns is None:
+            carried = self._carried_ns
+        else:
+            carried = None if self.dead(at_ns) else self._patience_ns()
+        self.clear()
+        self._carried_ns = carried
+
+    def _patience_ns(self) -> int:
+        return round(self.delay_ns + max(4 * self._deviation_ns, MIN_PATIENCE_NS))
+
     def clear(self) -> None:
         """Forget everything, in a new epoch or when the sensor's clock was set back."""
         self.frames: deque[SensorFrame] = deque()
@@ -46,6 +62,7 @@ class Track:
         self.delay_ns, self._deviation_ns = 0.0, 2.5 * MS  # of arrival - stamp
         self._used: SensorFrame | None = None
         self._missed_ns = -1  # frames stamped up to here that come now missed their bundle
+        self._carried_ns: int | None = None  # delay to allow for in the first bundle of an epoch
         self._late: set[int] = set()  # stamps of waiting frames that missed theirs
         self._backward = 0
 
@@ -98,10 +115,13 @@ class Track:
 
         After its delay and four deviations it is given up.
         """
+        if self.heard_ns is None and self._carried_ns is not None:
+            until = t_ref_ns + self._carried_ns
+            return until if until > at_ns else None
         stamp = self.expects(t_ref_ns, limit_ns, at_ns)
         if stamp is None:
             return None
-        until = round(stamp + self.delay_ns + max(4 * self._deviation_ns, MIN_PATIENCE_NS))
+        until = stamp + self._patience_ns()
         return until if until > at_ns else None
 
     def take(self, t_ref_ns: int, at_ns: int, may_reuse: bool = True) -> Slot:
@@ -109,6 +129,7 @@ class Track:
         low, high = t_ref_ns - self.age_limit_ns, t_ref_ns + self.lead_ns
         fits = [f for f in self.frames if low <= f.stamp_ns <= high]
         self._missed_ns = high
+        self._carried_ns = None
         if fits:
             chosen = self._choose(fits)
             slot = Slot(tuple(chosen), t_ref_ns - chosen[-1].stamp_ns)
