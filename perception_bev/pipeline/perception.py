@@ -24,7 +24,7 @@ from perception_bev.contracts import (
     SensorFrame,
 )
 from perception_bev.deployment import Deployment
-from perception_bev.errors import BadMessage, PerceptionError
+from perception_bev.errors import BadMessage, ConfigError, PerceptionError
 from perception_bev.inputs.build import InputBuilder, Inputs
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
@@ -41,6 +41,7 @@ from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.temporal.ego import EgoMotion
 
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
+KINDS_OF_FAILURE = 20  # that are told apart; a text with a number in it must not fill the memory
 KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
 KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
 
@@ -62,6 +63,24 @@ class Output:
     def mode(self) -> str:
         """"full", or "degraded" when a required sensor did not contribute."""
         return "degraded" if any(": " in reason for reason in self.reasons) else "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What `status` says beside an output, read at one moment."""
+
+    received: dict[str, int]  # messages, by sensor
+    drops: dict[tuple[str, str], int]  # by sensor and reason
+    failures: dict[str, int]  # bundles without output and internal errors, by text
+    clock_faults: dict[str, str]  # by sensor
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A bundle that gave no output."""
+
+    t_ref_ns: int
+    text: str
 
 
 class Perception:
@@ -86,28 +105,33 @@ class Perception:
         self.want_occupancy = False
         self.received: Counter[str] = Counter()  # messages, by sensor
         self.failures: Counter[str] = Counter()  # bundles that gave no output, by error
+        self.last_failure: Failure | None = None
+        self._queues: dict[str, deque] = {name: deque() for name in calibration.rig.sensors}
+        self._decoding: set[str] = set()  # sensors that have a job in the pool, one at most
+        self._closed = False
         self._decoders = ThreadPoolExecutor(deployment.decode_threads, "decode")
         self._backbone = ThreadPoolExecutor(1, "camera")
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._occupancy = OccupancyMap(self.manifest.output_grid)
-        self._install(calibration)
+        self._install(calibration, *self._steps_of(calibration))
         self.collector = make_collector(calibration.rig, self.ego.at)
 
     # -- sensors in ----------------------------------------------------------------------------
 
     def push(self, sensor: str, raw: RawFrame, now: Now) -> None:
-        """Queue a raw frame for decoding and return; `now` is its arrival."""
+        """Queue a raw frame for decoding and return; `now` is its arrival. Not after close()."""
         with self._lock:
             self.received[sensor] += 1
-            queue = self._queues[sensor]
+            queue = self._queues.get(sensor)
+            if queue is None:
+                self.collector.drop(sensor, "unknown_sensor", now)
+                return
             if len(queue) == QUEUED:
                 queue.popleft()
                 self.collector.drop(sensor, "superseded", now)
-                queue.append((raw, now))
-                return  # its place in the pool is taken over
             queue.append((raw, now))
-        self._decoders.submit(self._decode_next, sensor)
+            self._decode_on(sensor)
 
     def refuse(self, sensor: str, reason: str, now: Now) -> None:
         """A message that could not be read: counted, and the bundle knows why it is missing."""
@@ -131,9 +155,19 @@ class Perception:
             self.ego.reset()
 
     def recalibrate(self, calibration: Calibration) -> None:
-        """Take another calibration from the next bundle on; the rig must be the same."""
+        """Take another calibration from the next bundle on; ConfigError for other sensors.
+
+        Frames that wait to be decoded are decoded with it. A picture that was undistorted before
+        and is used after is of the old lens: one bundle.
+        """
+        before, after = ({name: rig.modality(name) for name in rig.sensors}
+                         for rig in (self._calibration.rig, calibration.rig))
+        if before != after:
+            raise ConfigError(f"recalibrate: rig '{calibration.rig.name}' has the sensors "
+                              f"{', '.join(after)}; until now there were {', '.join(before)}")
+        steps = self._steps_of(calibration)
         with self._lock:
-            self._install(calibration)
+            self._install(calibration, *steps)
 
     # -- outputs out ---------------------------------------------------------------------------
 
@@ -148,7 +182,8 @@ class Perception:
             return self.collector.next_wakeup_ns()
 
     def tick(self, now: Now) -> Output | None:
-        """The next output, if a bundle closes now. One that fails is counted, never raised."""
+        """The next output, if a bundle closes now. One that fails with an error of ours is counted
+        and kept as `last_failure`, not raised."""
         with self._lock:
             bundle = self.collector.poll(now)
         if bundle is None:
@@ -156,7 +191,8 @@ class Perception:
         try:
             return self.process(bundle, self._trace_of(bundle, now))
         except PerceptionError as err:
-            self.failures[str(err)] += 1
+            self._fail(str(err))
+            self.last_failure = Failure(bundle.t_ref_ns, str(err))
             return None
 
     def process(self, bundle: SensorBundle, trace: Trace,
@@ -181,31 +217,44 @@ class Perception:
                       self._reasons(bundle, inputs), bundle, trace,
                       self._occupied(builder, inputs) if self.want_occupancy else None)
 
+    def condition(self) -> Condition:
+        """Counts and faults as they are now; the other threads go on counting."""
+        with self._lock:
+            faults = {name: monitor.fault() for name, monitor in self.monitors.items()}
+            return Condition(dict(self.received), dict(self.collector.drops), dict(self.failures),
+                             {name: text for name, text in faults.items() if text is not None})
+
     def warm_up(self) -> None:
         """Compile and touch everything that the first frame would otherwise wait for."""
         empty = empty_bundle(self._calibration.rig)
         full = replace(empty, slots=synthetic_slots(self._calibration, self.manifest))
+        wanted, self.want_occupancy = self.want_occupancy, True
         for bundle in (empty, full, full):
             self.process(bundle, Trace(0, 0))
+        self.want_occupancy = wanted
         self._feature_store.clear()
 
     def close(self) -> None:
-        """Stop all threads and give back the engines."""
+        """Stop all threads and give back the engines. What is pushed from now on is ignored."""
+        with self._lock:
+            self._closed = True
         self._decoders.shutdown(wait=True, cancel_futures=True)
         self._backbone.shutdown(wait=True, cancel_futures=True)
         self.stages.close()
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _install(self, calibration: Calibration) -> None:
+    def _steps_of(self, calibration: Calibration) -> tuple[Ingest, InputBuilder]:
+        return Ingest(self.manifest, calibration), InputBuilder(self.manifest, calibration)
+
+    def _install(self, calibration: Calibration, ingest: Ingest, builder: InputBuilder) -> None:
         rig = calibration.rig
-        self._calibration = calibration
-        self._ingest = Ingest(self.manifest, calibration)
-        self._builder = InputBuilder(self.manifest, calibration)
+        self._calibration, self._ingest, self._builder = calibration, ingest, builder
         self.monitors = {name: StampMonitor(name, sensor, rig.modality(name) == "lidar")
                          for name, sensor in rig.sensors.items()}
-        self._queues: dict[str, deque] = {name: deque() for name in rig.sensors}
-        self._feature_store: OrderedDict[tuple[str, int], Future] = OrderedDict()
+        # (sensor, stamp) -> the picture and what comes of it
+        self._feature_store: OrderedDict[tuple[str, int], tuple[CameraFrame, Future]] = (
+            OrderedDict())
         # (sensor, stamp) -> arrived, decoding began, ended [monotonic ns]
         self._timings: OrderedDict[tuple[str, int], tuple[int, int, int]] = OrderedDict()
 
@@ -223,21 +272,39 @@ class Perception:
             trace.add("decode", start, end)
         return trace
 
+    def _decode_on(self, sensor: str) -> None:
+        """Give the pool the sensor's next frame, if there is one; called with the lock held.
+
+        One job a sensor: two would hand its frames over out of order.
+        """
+        if self._queues[sensor] and sensor not in self._decoding and not self._closed:
+            self._decoding.add(sensor)
+            self._decoders.submit(self._decode_next, sensor)
+
     def _decode_next(self, sensor: str) -> None:
         """Decode the oldest waiting frame of a sensor and hand it to the collector."""
         with self._lock:
             raw, arrived = self._queues[sensor].popleft()
             stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)
+            ingest = self._ingest
         start = self._clock()
         try:
-            frame = self._ingest.decode(sensor, raw, stamp)
+            frame = ingest.decode(sensor, raw, stamp)
         except BadMessage as err:
             self._drop(sensor, err.reason, arrived)
         except Exception as err:  # a fault of ours must be seen, and must not end the pool
-            self.failures[f"{sensor}: {type(err).__name__}: {err}"] += 1
+            self._fail(f"{sensor}: {type(err).__name__}: {err}")
             self._drop(sensor, "internal_error", arrived)
         else:
             self._hand_over(sensor, frame, arrived, (arrived.mono_ns, start, self._clock()))
+        with self._lock:
+            self._decoding.discard(sensor)
+            self._decode_on(sensor)
+
+    def _fail(self, text: str) -> None:
+        with self._lock:
+            known = text in self.failures or len(self.failures) < KINDS_OF_FAILURE
+            self.failures[text if known else "others"] += 1
 
     def _hand_over(self, sensor: str, frame: SensorFrame, arrived: Now,
                    timing: tuple[int, int, int]) -> None:
@@ -247,18 +314,21 @@ class Perception:
                 self._timings.popitem(last=False)
             if isinstance(frame, CameraFrame):
                 self._start_features(sensor, frame)
-            self.collector.push(sensor, frame, arrived)
+            self.collector.push(sensor, frame, _later(arrived, timing[2]))
         self._arrived.set()
 
     def _start_features(self, sensor: str, frame: CameraFrame) -> Future:
-        """Run the camera's backbone now; called with the lock held or from the only thread."""
+        """Run the camera's backbone now, once a picture; called with the lock held."""
         key = (sensor, frame.stamp_ns)
-        if key not in self._feature_store:
-            self._feature_store[key] = self._backbone.submit(self._extract, frame)
+        picture, future = self._feature_store.get(key, (None, None))
+        if picture is not frame:  # none of that time, or another one
+            self._feature_store.pop(key, None)
+            future = self._backbone.submit(self._extract, frame)
+            self._feature_store[key] = frame, future
             mine = [k for k in self._feature_store if k[0] == sensor]
             for old in mine[:-KEPT_FEATURES]:
-                self._feature_store.pop(old).cancel()
-        return self._feature_store[key]
+                self._feature_store.pop(old)[1].cancel()
+        return future
 
     def _extract(self, frame: CameraFrame) -> tuple[np.ndarray, int, int]:
         start = self._clock()
@@ -285,7 +355,18 @@ class Perception:
         return (*absent, *(() if bundle.odom_from_base is not None else ("no_ego_motion",)))
 
     def _occupied(self, builder: InputBuilder, inputs: Inputs) -> np.ndarray:
+        """(Y, X) int8. Several lidars count as one in their middle."""
         places = self._calibration.base_from_sensor
-        origins = np.array([places[name].translation[:2]
-                            for name in self._calibration.rig.lidars]).reshape(-1, 2)
-        return self._occupancy.update(builder.points, origins.mean(axis=0), inputs.plane)
+        origins = [places[name].translation[:2] for name in self._calibration.rig.lidars]
+        shape = (self._occupancy.height, self._occupancy.width)
+        if not origins:
+            return self._occupancy.unseen().reshape(shape)
+        return self._occupancy.update(builder.points, np.mean(origins, axis=0),
+                                      inputs.plane).reshape(shape)
+
+
+def _later(now: Now, mono_ns: int) -> Now:
+    """The same clocks at a later monotonic time: decoding belongs to a frame's way, and the
+    collector predicts from it how long to wait for the next."""
+    passed = round((mono_ns - now.mono_ns) * now.rate)
+    return replace(now, mono_ns=mono_ns, ros_ns=now.ros_ns + passed)
