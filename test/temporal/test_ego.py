@@ -72,7 +72,7 @@ class TestAt:
         assert ego.at(T0) is not None
         assert ego.at(T0 + 1) is None and ego.twist_at(T0) is None
 
-    @settings(max_examples=50, deadline=None, derandomize=True)
+    @settings(max_examples=30, deadline=None, derandomize=True)
     @given(st.floats(-90, 1070), st.sampled_from([5, 20, 50, 100]))
     def test_never_far_from_the_truth(self, ms, period_ms):
         ego = driven(period_ms, count=1000 // period_ms)
@@ -105,7 +105,7 @@ class TestTwist:
 
     def test_a_twist_that_contradicts_the_pose_is_named(self):
         ego = EgoMotion()
-        for k in range(20):
+        for k in range(40):
             ego.push(T0 + k * 20 * MS, on_the_bend(k * 20), np.zeros(3), np.zeros(3))
         assert "twist says 0.0 m/s, the pose moves at 15.0 m/s" in ego.fault()
         assert driven().fault() is None
@@ -158,7 +158,7 @@ def test_history_is_bounded():
     ego = driven(period_ms=20, count=500)
     assert len(ego) == 3000 // 20 + 1
     flood = EgoMotion(history_s=3)
-    for k in range(MAX_SAMPLES + 500):
+    for k in range(MAX_SAMPLES + 50):
         flood.push(T0 + k * 1000, SE3.identity(), LINEAR, ANGULAR)
     assert len(flood) == MAX_SAMPLES
 
