@@ -282,7 +282,7 @@ class Perception:
             self._decoders.submit(self._decode_next, sensor)
 
     def _decode_next(self, sensor: str) -> None:
-        """Decode the oldest waiting frame of a sensor and hand it to the collector."""
+        """Decode the oldest waiting frame of a sensor, hand it over, and ask for the next."""
         with self._lock:
             raw, arrived = self._queues[sensor].popleft()
             stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)
@@ -290,16 +290,16 @@ class Perception:
         start = self._clock()
         try:
             frame = ingest.decode(sensor, raw, stamp)
+            self._hand_over(sensor, frame, arrived, (arrived.mono_ns, start, self._clock()))
         except BadMessage as err:
             self._drop(sensor, err.reason, arrived)
         except Exception as err:  # a fault of ours must be seen, and must not end the pool
             self._fail(f"{sensor}: {type(err).__name__}: {err}")
             self._drop(sensor, "internal_error", arrived)
-        else:
-            self._hand_over(sensor, frame, arrived, (arrived.mono_ns, start, self._clock()))
-        with self._lock:
-            self._decoding.discard(sensor)
-            self._decode_on(sensor)
+        finally:
+            with self._lock:
+                self._decoding.discard(sensor)
+                self._decode_on(sensor)
 
     def _fail(self, text: str) -> None:
         with self._lock:
