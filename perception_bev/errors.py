@@ -37,5 +37,9 @@ class EngineMismatch(PerceptionError):
     """A model file is not what its manifest says, or its golden check failed."""
 
 
+class EngineFailed(PerceptionError):
+    """An engine that was loaded raised an error while it ran; no output came of it."""
+
+
 class RecordingError(PerceptionError):
     """A bag or data set is missing, truncated or corrupt; the message says how far it is good."""

@@ -8,6 +8,8 @@ import json
 import shutil
 from pathlib import Path
 
+from perception_bev.errors import ConfigError
+
 HELP = """write a trained network as engine files
 
 ONNX files, golden outputs and model.yaml, with plain operators and static shapes.
@@ -73,8 +75,17 @@ def _with_provenance(manifest, args: argparse.Namespace):
     if args.notes:
         provenance = dataclasses.replace(provenance, notes=args.notes)
     if args.metrics:
-        found = json.loads(args.metrics.read_text())["subsets"]
-        metrics = {f"{name} {table} moderate": round(report[table]["moderate"], 1)
-                   for name, report in found.items() for table in ("car_ap_3d", "car_ap_bev")}
-        provenance = dataclasses.replace(provenance, metrics=metrics)
+        provenance = dataclasses.replace(provenance, metrics=_metrics_of(args.metrics))
     return dataclasses.replace(manifest, provenance=provenance)
+
+
+def _metrics_of(file: Path) -> dict[str, float]:
+    """Moderate car AP of every subset that has one."""
+    try:
+        found = json.loads(file.read_text())["subsets"]
+        figures = {f"{name} {table} moderate": report[table]["moderate"]
+                   for name, report in found.items() for table in ("car_ap_3d", "car_ap_bev")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise ConfigError(f"--metrics {file}: not what `bev eval --json` writes: "
+                          f"{type(err).__name__}: {err}") from err
+    return {name: round(value, 1) for name, value in figures.items() if value is not None}

@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from perception_bev.errors import ConfigError
+
 HELP = """prove that a model computes what it should
 
 Runs every engine on its generated golden inputs and prints the deviations; with --root also the
@@ -33,12 +35,16 @@ def run(args: argparse.Namespace) -> int:
     from perception_bev.deployment import Deployment
     from perception_bev.engines import golden
     from perception_bev.manifest import load_manifest
-    from perception_bev.pipeline.stages import Stages
+    from perception_bev.pipeline.stages import Stages, check_file
 
     manifest = load_manifest(args.model)
     deployment = Deployment(variant=args.variant, check_golden=False)
     stages = Stages(args.model, manifest, deployment, time.monotonic_ns)
     stored = manifest.variant(args.variant).golden
+    if stored is None:
+        raise ConfigError(f"{args.model}: variant '{args.variant}' has no golden outputs to compare "
+                          "with (export the model again)")
+    check_file(args.model / stored.file, stored.sha256)
     rows = manifest.feature_rows
     deviations = [d for name, engine in stages.engines.items()
                   for d in golden.compare(name, engine, rows, args.model / stored.file)]
@@ -64,7 +70,7 @@ def _parity(args: argparse.Namespace, manifest, stages):
     recording = AstyxRecording(args.root)
 
     def bundles() -> Iterator:
-        step = max(1, len(recording) // args.frames)
+        step = max(1, len(recording) // max(1, args.frames))
         for index in range(0, len(recording), step)[:args.frames]:
             calibration = recording.calibration_of(index)
             yield Ingest(manifest, calibration).bundle(recording[index]), calibration

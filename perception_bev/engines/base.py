@@ -29,7 +29,10 @@ class Engine(Protocol):
     outputs: tuple[TensorSpec, ...]
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Arrays by name, exactly the inputs -> arrays by name."""
+        """Arrays by name, exactly the inputs -> arrays by name.
+
+        Raises ShapeMismatch for other feeds, EngineFailed for what the vendor raises.
+        """
 
     def close(self) -> None:
         """Give back memory and threads."""
@@ -44,7 +47,11 @@ def open_engine(file: Path, deployment: Deployment) -> Engine:
 
 
 def check_feeds(feeds: Mapping[str, np.ndarray], specs: tuple[TensorSpec, ...]) -> None:
-    """Raise ShapeMismatch unless the feeds are what the engine takes."""
+    """Raise ShapeMismatch unless the feeds are exactly what the engine takes."""
+    unknown = sorted(set(feeds) - {spec.name for spec in specs})
+    if unknown:
+        raise ShapeMismatch(f"engine has no input {', '.join(unknown)}; it takes: "
+                            + ", ".join(spec.name for spec in specs))
     for spec in specs:
         array = feeds.get(spec.name)
         if array is None:

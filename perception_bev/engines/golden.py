@@ -76,7 +76,7 @@ def compare(name: str, engine: Engine, feature_rows: int, file: Path) -> list[De
 def check(name: str, engine: Engine, feature_rows: int, file: Path, tolerance: float) -> None:
     """EngineMismatch when an output is farther from the stored one than the tolerance."""
     for deviation in compare(name, engine, feature_rows, file):
-        if deviation.largest > tolerance:
+        if not deviation.largest <= tolerance:  # also NaN
             raise EngineMismatch(
                 f"engine {name}: output '{deviation.output}' is off its golden values by "
                 f"{deviation.largest:.2e} of their scale, {tolerance:.2e} is allowed: the file or "

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from perception_bev.engines.base import TensorSpec, check_feeds
-from perception_bev.errors import EngineMismatch, EngineUnavailable
+from perception_bev.errors import EngineFailed, EngineMismatch, EngineUnavailable
 
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32,
           "tensor(int64)": np.int64, "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_}
@@ -35,13 +35,19 @@ class OnnxRuntimeEngine:
             self._session = runtime.InferenceSession(str(file), options, providers=list(providers))
         except Exception as err:  # ONNX Runtime has a class an error code and no common base
             raise EngineMismatch(f"{file}: ONNX Runtime cannot load it: {err}") from err
-        self.inputs = _specs(self._session.get_inputs())
-        self.outputs = _specs(self._session.get_outputs())
+        _refuse_fallback(providers, self._session.get_providers())
+        self._file = file
+        self.inputs = _specs(file, self._session.get_inputs())
+        self.outputs = _specs(file, self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         check_feeds(feeds, self.inputs)
-        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+        try:
+            arrays = self._session.run(self._names, dict(feeds))
+        except Exception as err:  # as above: no common base
+            raise EngineFailed(f"{self._file}: ONNX Runtime: {err}") from err
+        return dict(zip(self._names, arrays, strict=True))
 
     def close(self) -> None:
         self._session = None
@@ -56,5 +62,19 @@ def _load():
     return onnxruntime
 
 
-def _specs(arguments) -> tuple[TensorSpec, ...]:
+def _refuse_fallback(wanted: Sequence[str], used: Sequence[str]) -> None:
+    """ONNX Runtime goes on without a provider whose libraries or device are missing."""
+    absent = [name for name in wanted if name not in used]
+    if absent:
+        raise EngineUnavailable(
+            f"ONNX Runtime could not start {', '.join(absent)} and would run on "
+            f"{', '.join(used)}: its libraries or its device are missing (`nvidia-smi` and "
+            "ONNX Runtime's own log say more), or name the other provider")
+
+
+def _specs(file: Path, arguments) -> tuple[TensorSpec, ...]:
+    for a in arguments:
+        if a.type not in DTYPES or not all(isinstance(n, int) for n in a.shape):
+            raise EngineMismatch(f"{file}: '{a.name}' is {a.type} {a.shape}; engines have static "
+                                 f"shapes and one of {', '.join(DTYPES)}")
     return tuple(TensorSpec(a.name, tuple(a.shape), np.dtype(DTYPES[a.type])) for a in arguments)

@@ -30,9 +30,13 @@ class Stages:
         variant = manifest.variant(deployment.variant)
         self._clock = clock
         self.engines: dict[str, Engine] = {}
+        absent = [name for name in ENGINES if name not in variant.engines]
+        if absent:
+            raise EngineMismatch(f"{folder}: variant '{deployment.variant}' names no file for "
+                                 f"{', '.join(absent)} (export the model again)")
         for name in ENGINES:
             file = folder / variant.engines[name].file
-            _check_file(file, variant.engines[name].sha256)
+            check_file(file, variant.engines[name].sha256)
             self.engines[name] = open_engine(file, deployment)
         check_wiring(self.engines)
         shapes = {spec.name: spec for spec in self.engines["fuse"].inputs}
@@ -43,7 +47,7 @@ class Stages:
         self._radar = np.zeros(shapes["radar"].shape, np.float32)
         if deployment.check_golden and variant.golden is not None:
             file = folder / variant.golden.file
-            _check_file(file, variant.golden.sha256)
+            check_file(file, variant.golden.sha256)
             for name, engine in self.engines.items():
                 golden.check(name, engine, self._camera.shape[1], file, variant.golden.tolerance)
 
@@ -83,7 +87,8 @@ class Stages:
         return outputs
 
 
-def _check_file(file: Path, sha256: str) -> None:
+def check_file(file: Path, sha256: str) -> None:
+    """EngineMismatch unless the file is there and is the one that model.yaml means."""
     if not file.exists():
         raise EngineMismatch(f"{file}: missing; model.yaml names it (export or copy it again)")
     if golden.sha256(file) != sha256:
