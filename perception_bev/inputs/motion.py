@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from perception_bev.contracts import LidarSweep
+from perception_bev.errors import ShapeMismatch
 from perception_bev.geometry import SE3
 
 KNOTS = 9  # poses over a sweep, linear in between: 12 ms apart at 10 Hz
@@ -46,20 +47,29 @@ def sweep_in_base(sweep: LidarSweep, base_from_lidar: SE3, ego: EgoSource, t_ref
                   out: np.ndarray) -> np.ndarray:
     """Points of a sweep in base_link at t_ref, each moved from its own time.
 
+    Where the motion is known for a part of the sweep only, the whole is moved from its stamp:
+    the world must not be torn where the odometry begins or ends.
+
     Args:
         out: (M, 4) float32 buffer, M >= N; its first N rows are written and returned.
+
+    Raises:
+        ShapeMismatch: the buffer is too small.
     """
+    if len(out) < len(sweep.points):
+        raise ShapeMismatch(f"sweep_in_base: {len(sweep.points)} points do not fit into a buffer "
+                            f"of {len(out)}")
     out = out[:len(sweep.points)]
-    offsets = sweep.time_offset
-    if offsets is None or len(offsets) == 0 or ego.at(t_ref_ns) is None:
-        first, span = sweep.stamp_ns, 0.0
+    first, span, stamps, offsets = 0.0, 0.0, [sweep.stamp_ns], sweep.time_offset
+    if offsets is None or len(offsets) == 0:
         offsets = np.zeros(len(sweep.points), np.float32)
-        stamps = [sweep.stamp_ns]
     else:
-        low, high = float(offsets.min()), float(offsets.max())
-        first, span = low, max(high - low, 1e-6)
-        stamps = [sweep.stamp_ns + int(1e9 * (low + span * k / (KNOTS - 1)))
-                  for k in range(KNOTS)]
+        first = float(offsets.min())
+        span = max(float(offsets.max()) - first, 1e-6)
+        knots = [sweep.stamp_ns + int(1e9 * (first + span * k / (KNOTS - 1)))
+                 for k in range(KNOTS)]
+        if all(ego.at(stamp) is not None for stamp in (t_ref_ns, *knots)):
+            stamps = knots
     poses = np.stack([(now_from_then(ego, t_ref_ns, t) @ base_from_lidar).matrix[:3]
                       for t in stamps]).astype(np.float32)
     _transform(sweep.points, offsets, np.float32(first), np.float32(span), poses, out)

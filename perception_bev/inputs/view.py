@@ -47,7 +47,8 @@ class View:
             np.column_stack([centre, height * self.height_scale]).astype(np.float32),
             (boxes.size * self.height_scale).astype(np.float32),
             np.arctan2(forward[:, 1], forward[:, 0]).astype(np.float32),
-            boxes.score, boxes.label, boxes.classes, boxes.velocity)
+            boxes.score, boxes.label, boxes.classes,
+            (boxes.velocity @ self.linear.T).astype(np.float32))
 
 
 IDENTITY = View(np.eye(2), np.zeros(2))
