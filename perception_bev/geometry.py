@@ -209,6 +209,12 @@ class CameraModel:
         object.__setattr__(self, "k", k)
         object.__setattr__(self, "distortion", d)
 
+    def same_as(self, other: CameraModel) -> bool:
+        """Whether both project every point to the same pixel."""
+        return ((self.width, self.height, self.model) == (other.width, other.height, other.model)
+                and np.array_equal(self.k, other.k)
+                and np.array_equal(self.distortion, other.distortion))
+
     def pinhole_resized(self, width: int, height: int) -> CameraModel:
         """The undistorted camera of the same view at another size; pixel centres at integers."""
         scale = np.array([width / self.width, height / self.height])

@@ -181,7 +181,7 @@ class Rig:
     radars: dict[str, Radar] = field(default_factory=dict)
     base_frame: str = "base_link"
     odom_frame: str = "odom"
-    odometry: Odometry | None = None
+    odometry: Odometry | Literal["from_tf"] | None = None  # from_tf: odom_frame <- base_frame
     traffic: Literal["right", "left"] = "right"  # the side of the road that one drives on
 
     def __post_init__(self) -> None:
@@ -192,6 +192,11 @@ class Rig:
         if self.reference.sensor not in names:
             raise ConfigError(f"reference.sensor '{self.reference.sensor}' is none of the sensors: "
                               + (", ".join(names) or "there are none"))
+
+    @property
+    def odometry_topic(self) -> str | None:
+        """Where nav_msgs/Odometry comes from; None: from /tf, or from nowhere."""
+        return self.odometry.topic if isinstance(self.odometry, Odometry) else None
 
     @property
     def sensors(self) -> dict[str, Sensor]:
@@ -228,6 +233,13 @@ class Calibration:
     rig: Rig
     base_from_sensor: Mapping[str, SE3]  # by sensor name
     camera_models: Mapping[str, CameraModel]  # by camera name, as the pictures arrive
+
+    def same_as(self, other: Calibration) -> bool:
+        """Whether every sensor has the same place and every camera the same lens."""
+        return (all(np.array_equal(place.matrix, other.base_from_sensor[name].matrix)
+                    for name, place in self.base_from_sensor.items())
+                and all(lens.same_as(other.camera_models[name])
+                        for name, lens in self.camera_models.items()))
 
 
 def resolve(rig: Rig, tf: TransformSource | None = None,

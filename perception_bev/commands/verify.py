@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     stages = Stages(args.model, manifest, deployment, time.monotonic_ns)
     stored = manifest.variant(args.variant).golden
     if stored is None:
-        raise ConfigError(f"{args.model}: variant '{args.variant}' has no golden outputs to compare "
-                          "with (export the model again)")
+        raise ConfigError(f"{args.model}: variant '{args.variant}' has no golden outputs "
+                          "(export the model again)")
     check_file(args.model / stored.file, stored.sha256)
     rows = manifest.feature_rows
     deviations = [d for name, engine in stages.engines.items()

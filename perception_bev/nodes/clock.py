@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 
@@ -12,14 +13,18 @@ from perception_bev.sync.clock import Now
 WINDOW_NS = 1_000_000_000  # over which the rate of /clock is measured
 LEAST_NS = 200_000_000
 STEP_NS = 20_000_000
+JUMP_NS = 1_000_000_000  # forward, beyond what the fastest replay does
+FASTEST = 20
 
 
 class ClockReader:
-    """`now()` for one node. Without use_sim_time the rate is 1, else it is measured."""
+    """`now()` for one node, from any thread. Without use_sim_time the rate is 1, else it is
+    measured."""
 
     def __init__(self, node: Node) -> None:
         self._clock = node.get_clock()
         self._simulated = node.get_parameter("use_sim_time").value
+        self._lock = threading.Lock()  # else readings would be noted in another order than made
         self._readings: deque[tuple[int, int]] = deque(maxlen=64)  # mono, ros [ns]
 
     @property
@@ -28,13 +33,14 @@ class ClockReader:
         return not self._simulated
 
     def now(self) -> Now:
-        mono, ros = time.monotonic_ns(), self._clock.now().nanoseconds
-        return Now(mono, ros, self._rate(mono, ros) if self._simulated else 1.0)
+        with self._lock:
+            mono, ros = time.monotonic_ns(), self._clock.now().nanoseconds
+            return Now(mono, ros, self._rate(mono, ros) if self._simulated else 1.0)
 
     def _rate(self, mono: int, ros: int) -> float:
         """Slope over the last second; 1 until it is known and after jumps."""
         readings = self._readings
-        if readings and ros < readings[-1][1]:
+        if readings and _jumped(mono - readings[-1][0], ros - readings[-1][1]):
             readings.clear()
         if not readings or mono - readings[-1][0] > STEP_NS:
             readings.append((mono, ros))
@@ -42,3 +48,8 @@ class ClockReader:
             readings.popleft()
         span = mono - readings[0][0]
         return max((ros - readings[0][1]) / span, 0.0) if span > LEAST_NS else 1.0
+
+
+def _jumped(mono_step: int, ros_step: int) -> bool:
+    """Back, or forward as no replay runs: a seek, a loop, or the first /clock after none."""
+    return ros_step < 0 or ros_step > JUMP_NS + FASTEST * mono_step

@@ -51,12 +51,15 @@ def start(context: LaunchContext) -> list[Action]:
 
 
 def node_actions(plan: NodePlan, environment: dict[str, str], endings: Endings) -> list[Action]:
-    """The node, and what follows its end. Not launch's own respawn: that knows no reason."""
+    """The node, and what follows its end. Not launch's own respawn: that knows no reason.
+
+    Its name is a plain remapping: `name=` would count the next life as a second node.
+    """
     node = Node(
-        package=PACKAGE, executable=plan.entry.executable, name=plan.entry.name,
-        namespace=plan.namespace, output="screen", additional_env=environment,
+        package=PACKAGE, executable=plan.entry.executable, namespace=plan.namespace,
+        output="screen", additional_env=environment,
         parameters=[dict(plan.parameters), *filter(None, [plan.params_file])],
-        ros_arguments=["--log-level", plan.log_level])
+        ros_arguments=["-r", f"__node:={plan.entry.name}", "--log-level", plan.log_level])
     started_s = time.monotonic()
 
     def ended(event: Any, context: LaunchContext) -> list[Action]:

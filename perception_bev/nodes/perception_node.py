@@ -7,6 +7,7 @@ says what is missing. With `autostart` (the default) the node does both by itsel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -23,7 +24,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from perception_bev.deployment import Deployment, load_deployment
 from perception_bev.errors import CalibrationError, ConfigError, PerceptionError
 from perception_bev.geometry import CameraModel
+from perception_bev.inputs.build import camera_slots
 from perception_bev.latency.report import status_values
+from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
 from perception_bev.nodes import table
 from perception_bev.nodes.clock import ClockReader
@@ -36,7 +39,9 @@ from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.tf import TransformTree
 
 IDLE_S = 0.5  # the runner looks around at least so often
+RECHECK_S = 1.0  # how often a calibration from topics is compared with the one in use
 MISSING_PERIOD_S = 1.0  # `status` of an incomplete calibration
+STALE_NS = 1_000_000_000  # an output that is older was not made of fresh stamps
 
 PARAMETERS = {
     "rig": ("", "file of the vehicle's sensors (`bev rig init` writes one)"),
@@ -55,16 +60,49 @@ class PerceptionNode(LifecycleNode):
             self.declare_parameter(name, default, ParameterDescriptor(
                 description=text, read_only=name == "autostart"))
         self._perception: Perception | None = None
+        self._publications: Publications | None = None
+        self._sensor_inputs: Subscriptions | None = None
         self._stopping = threading.Event()
         self._runner: threading.Thread | None = None
 
     # -- lifecycle -----------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._attempt(self._configure)
+        if result != TransitionCallbackReturn.SUCCESS:
+            self._release()
+        return result
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._attempt(self._subscribe)
+        if result != TransitionCallbackReturn.SUCCESS:
+            return result
+        super().on_activate(state)  # the publishers first: the runner has something to say at once
+        self._stopping.clear()
+        self._runner = threading.Thread(target=self._run, name="runner", daemon=True)
+        self._runner.start()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState | None) -> TransitionCallbackReturn:
+        self._stop()
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _attempt(self, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Errors are said here: rclpy would swallow them."""
         try:
-            self._configure()
-        except PerceptionError as err:
-            self.get_logger().error(str(err))
+            step()
+        except Exception as err:
+            if self.context.ok():  # else a signal came meanwhile
+                self.get_logger().error(_text_of(err))
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
@@ -76,6 +114,7 @@ class PerceptionNode(LifecycleNode):
         path = self._value("deployment")
         self._deployment = load_deployment(path) if path else Deployment()
         manifest = load_manifest(self._value("model"))
+        camera_slots(self._rig, manifest)  # more cameras than slots is said now, not later
         if not manifest.provenance.commercial_use:
             self.get_logger().warning(f"model '{manifest.name}' is non-commercial: "
                                       f"{manifest.provenance.licence}, {manifest.provenance.data}")
@@ -83,47 +122,33 @@ class PerceptionNode(LifecycleNode):
         self._tf, self._infos = TransformTree(), dict[str, CameraModel]()
         self._publications = Publications(self, self._rig.base_frame,
                                           manifest.output_grid)
-        self._calibration: Calibration | None = None
         try:
             self._take_calibration(resolve(self._rig))
         except CalibrationError as err:
             self.get_logger().info(f"waiting for topics: {err}")
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _subscribe(self) -> None:
         self._sensor_inputs = Subscriptions(self, self._rig, self._clock_reader, self._tf,
                                             self._infos)
         self._sensor_inputs.perception = self._perception
-        self._stopping.clear()
-        self._runner = threading.Thread(target=self._run, name="runner", daemon=True)
-        self._runner.start()
-        return super().on_activate(state)
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_runner()
-        self._sensor_inputs.destroy()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_runner()
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def _stop_runner(self) -> None:
+    def _stop(self) -> None:
+        """End the runner, then the subscriptions; nothing is pushed or published any more."""
         self._stopping.set()
         if self._runner is not None:
             self._runner.join(timeout=5.0)
             self._runner = None
+        if self._sensor_inputs is not None:
+            self._sensor_inputs.destroy()
+            self._sensor_inputs = None
 
     def _release(self) -> None:
         if self._perception is not None:
             self._perception.close()
             self._perception = None
-        if hasattr(self, "_publications"):
+        if self._publications is not None:
             self._publications.destroy(self)
+            self._publications = None
 
     # -- the runner's thread -------------------------------------------------------------------
 
@@ -135,17 +160,25 @@ class PerceptionNode(LifecycleNode):
                     self._stopping.wait(MISSING_PERIOD_S)
                     continue
                 self._perception.wait(self._patience_s())
-                while (output := self._perception.tick(self._clock_reader.now())) is not None:
-                    self._publish(output)
-            except PerceptionError as err:
-                self.get_logger().error(str(err), throttle_duration_sec=1.0)
-                self._stopping.wait(0.1)
+                self._publish_due()
             except Exception as err:  # a fault of ours: say so, go on with the next output
-                if self._stopping.is_set() or not rclpy.ok():
+                if self._stopping.is_set() or not self.context.ok():
                     return
-                self.get_logger().error(f"internal error: {type(err).__name__}: {err}",
-                                        throttle_duration_sec=1.0)
+                with contextlib.suppress(Exception):  # the context may end at any moment
+                    self._say_no_output(self._clock_reader.now().ros_ns, _text_of(err))
                 self._stopping.wait(0.1)
+
+    def _publish_due(self) -> None:
+        perception = self._perception
+        while (output := perception.tick(self._clock_reader.now())) is not None:
+            self._publish(output)
+        failure, perception.last_failure = perception.last_failure, None
+        if failure is not None:
+            self._say_no_output(failure.t_ref_ns, failure.text)
+
+    def _say_no_output(self, stamp_ns: int, text: str) -> None:
+        self._publications.status(stamp_ns, DiagnosticStatus.ERROR, f"no output: {text}", {})
+        self.get_logger().error(f"no output: {text}", throttle_duration_sec=10.0)
 
     def _patience_s(self) -> float:
         due = self._perception.next_wakeup_ns()
@@ -160,36 +193,38 @@ class PerceptionNode(LifecycleNode):
         level = DiagnosticStatus.OK if output.mode == "full" else DiagnosticStatus.WARN
         message = output.mode if not output.reasons else (
             f"{output.mode} ({'; '.join(output.reasons)})")
-        notes = {"objects": str(len(output.boxes)),
-                 "latency.claimed": "yes" if self._clock_reader.live else "n/a"}
-        for name, monitor in self._perception.monitors.items():
-            if (fault := monitor.fault()) is not None:
-                notes[f"clock.{name}"] = fault
-        notes |= {f"received.{name}": str(n) for name, n in self._perception.received.items()}
+        condition = self._perception.condition()
+        notes = {"objects": str(len(output.boxes)), "latency.claimed": self._claim(output.trace)}
+        notes |= {f"clock.{name}": text for name, text in condition.clock_faults.items()}
+        notes |= {f"received.{name}": str(n) for name, n in condition.received.items()}
         notes |= {f"failures.{i}": f"{count} x {text}"
-                  for i, (text, count) in enumerate(self._perception.failures.items())}
+                  for i, (text, count) in enumerate(condition.failures.items())}
         self._publications.status(output.t_ref_ns, level, message, status_values(
-            output.bundle, output.trace, self._perception.collector.drops, notes))
+            output.bundle, output.trace, condition.drops, notes))
         self._perception.want_occupancy = self._publications.occupancy_wanted
+
+    def _claim(self, trace: Trace) -> str:
+        """A latency is claimed for stamps of this computer's clock only: not for recorded ones."""
+        fresh = 0 <= trace.published - trace.t_ref < STALE_NS
+        return "yes" if fresh and self._clock_reader.live else "n/a"
 
     def _complete_calibration(self) -> bool:
         try:
             self._take_calibration(resolve(self._rig, self._tf, self._infos))
-        except CalibrationError as err:
-            self._publications.status(self._clock_reader.now().ros_ns, DiagnosticStatus.ERROR,
-                                      f"no output: {err}", {})
-            self.get_logger().warning(str(err), throttle_duration_sec=10.0)
+        except PerceptionError as err:
+            self._say_no_output(self._clock_reader.now().ros_ns, str(err))
             return False
         self._sensor_inputs.perception = self._perception
         return True
 
     def _take_calibration(self, calibration: Calibration) -> None:
         began = time.monotonic()
-        self._perception = Perception(self._value("model"), calibration, self._deployment,
-                                      time.monotonic_ns, self._collector_class())
-        self._perception.warm_up()
+        perception = Perception(self._value("model"), calibration, self._deployment,
+                                time.monotonic_ns, self._collector_class())
+        perception.warm_up()
+        self._perception = perception
         self.get_logger().info(f"ready: rig '{calibration.rig.name}', model "
-                               f"'{self._perception.manifest.name}', loaded and warm in "
+                               f"'{perception.manifest.name}', loaded and warm in "
                                f"{time.monotonic() - began:.2f} s")
 
     def _collector_class(self) -> Callable[..., BundleCollector]:
@@ -200,24 +235,40 @@ class PerceptionNode(LifecycleNode):
         return self.get_parameter(name).value
 
 
+def _text_of(err: Exception) -> str:
+    return str(err) if isinstance(err, PerceptionError) else (
+        f"internal error: {type(err).__name__}: {err}")
+
+
 def main(args: list[str] | None = None) -> int:
     """Entry point: run until a signal comes; 2 when the parameters are wrong."""
     os.environ.update(table.environment())
-    rclpy.init(args=args)
-    node = PerceptionNode()
+    try:
+        rclpy.init(args=args)
+        node = PerceptionNode()
+    except KeyboardInterrupt:
+        return 0
+    except Exception as err:  # rclpy's errors of arguments and parameters have no common base
+        print(f"perception: {err}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if node.get_parameter("autostart").value and not _started(node):
-            return 2
-        executor.spin()
+        return _serve(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        return 0
     finally:
         node.on_shutdown(None)
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _serve(node: PerceptionNode, executor: SingleThreadedExecutor) -> int:
+    if node.get_parameter("autostart").value and not _started(node):
+        return 2 if rclpy.ok() else 0
+    executor.spin()
     return 0
 
 

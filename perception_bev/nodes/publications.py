@@ -58,7 +58,7 @@ class Publications:
 
     def destroy(self, node: LifecycleNode) -> None:
         for publisher in self._all:
-            node.destroy_publisher(publisher)
+            node.destroy_lifecycle_publisher(publisher)
 
 
 def header_of(stamp_ns: int, frame_id: str) -> Header:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -15,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import UInt32
 from tf2_msgs.msg import TFMessage
 
-from perception_bev.errors import BadMessage, ConfigError
+from perception_bev.errors import BadMessage, ConfigError, PerceptionError
 from perception_bev.geometry import CameraModel
 from perception_bev.messages import read
 from perception_bev.nodes.clock import ClockReader
@@ -37,18 +38,29 @@ class Subscriptions:
                  infos: dict[str, CameraModel]) -> None:
         self.perception: Perception | None = None  # until the calibration is complete
         self._node, self._rig, self._clock, self._tf, self._infos = node, rig, clock, tf, infos
-        self._made: list[Subscription] = [
-            self._subscribe_sensor(name, sensor) for name, sensor in rig.sensors.items()]
+        self._epoch_number: int | None = None
+        self._made: list[Subscription] = []
+        try:
+            self._subscribe_all()
+        except PerceptionError:
+            self.destroy()
+            raise
+
+    def _subscribe_all(self) -> None:
+        rig, tf = self._rig, self._tf
+        self._made += [self._subscribe_sensor(name, sensor)
+                       for name, sensor in rig.sensors.items()]
         self._add(UInt32, "epoch", self._epoch,
                   QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-        if rig.odometry is not None:
-            self._add(Odometry, rig.odometry.topic, self._odometry, STREAM)
+        if rig.odometry == FROM_TF:
+            self._add(TFMessage, "/tf", self._tf_odometry, STREAM)
+        elif rig.odometry_topic is not None:
+            self._add(Odometry, rig.odometry_topic, self._odometry, STREAM)
         if any(sensor.extrinsics == FROM_TF for sensor in rig.sensors.values()):
             self._add(TFMessage, "/tf_static", lambda m: tf.set_message(m, static=True), LATCHED)
         for name, camera in rig.cameras.items():
             if camera.intrinsics == FROM_CAMERA_INFO:
                 self._add(CameraInfo, camera.info_topic, self._info_taker(name), SENSOR)
-        self._epoch_number: int | None = None
 
     def destroy(self) -> None:
         for subscription in self._made:
@@ -86,6 +98,19 @@ class Subscriptions:
             return
         self.perception.push_odometry(stamp, pose, linear, angular)
 
+    def _tf_odometry(self, message: TFMessage) -> None:
+        """odom_frame <- base_frame, as one transform; the twist is derived from its motion."""
+        if self.perception is None:
+            return
+        try:
+            found = read.read_transforms(message)
+        except BadMessage as err:
+            self._node.get_logger().warning(f"/tf refused: {err}", throttle_duration_sec=5.0)
+            return
+        for parent, child, pose, stamp in found:
+            if (parent, child) == (self._rig.odom_frame, self._rig.base_frame):
+                self.perception.push_odometry(stamp, pose, None, None)
+
     def _epoch(self, message: UInt32) -> None:
         """A player announces a jump; the first number is only where it stands."""
         if self._epoch_number not in (None, message.data) and self.perception is not None:
@@ -113,9 +138,12 @@ class Subscriptions:
                 f"of it arrives. Cure: set qos_overrides.{topic}.subscription.{policy.lower()} "
                 "for this node, or change the publisher")
 
-        return self._node.create_subscription(
-            kind, topic, take, qos, qos_overriding_options=overrides,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible))
+        try:
+            return self._node.create_subscription(
+                kind, topic, take, qos, qos_overriding_options=overrides,
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible))
+        except (RuntimeError, ParameterException) as err:  # what rclpy raises for overrides
+            raise ConfigError(f"cannot subscribe to {topic}: {err}") from err
 
 
 def _reader_of(sensor: Sensor) -> tuple[type, Callable[[Any], Any]]:

@@ -16,7 +16,6 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -33,6 +32,7 @@ from perception_bev.manifest import load_manifest
 from perception_bev.messages import read
 from perception_bev.messages.detections import read_detections
 from perception_bev.messages.write import packed_array
+from perception_bev.nodes import spin
 from perception_bev.nodes.markers import marker_array
 from perception_bev.nodes.rig_probe import message_class
 from perception_bev.nodes.viz_scene import Scene, wanted_inputs
@@ -177,12 +177,9 @@ def _image(picture: np.ndarray, header: Header, frame_id: str) -> Image:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: draw until a signal comes; the exit code."""
-    rclpy.init(args=args)
+    stopping = spin.init(args)
     try:
-        node = VizNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        spin.spin(VizNode(), stopping)
     except PerceptionError as err:
         print(f"viz: {err}", file=sys.stderr)
         return 2

@@ -35,7 +35,7 @@ from perception_bev.pipeline.shared_ego import SharedEgo
 from perception_bev.pipeline.stages import Stages
 from perception_bev.pipeline.warm_up import empty_bundle, synthetic_slots
 from perception_bev.raw import RawFrame
-from perception_bev.rig import Calibration
+from perception_bev.rig import Calibration, Odometry
 from perception_bev.sync.clock import Now, StampMonitor
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.temporal.ego import EgoMotion
@@ -101,7 +101,8 @@ class Perception:
         self.deployment, self._clock = deployment, clock
         self.stages = Stages(Path(model), self.manifest, deployment, clock)
         odometry = calibration.rig.odometry
-        self.ego = SharedEgo(EgoMotion(odometry.max_extrapolation_ms if odometry else 100.0))
+        self.ego = SharedEgo(EgoMotion(odometry.max_extrapolation_ms
+                                       if isinstance(odometry, Odometry) else 100.0))
         self.want_occupancy = False
         self.received: Counter[str] = Counter()  # messages, by sensor
         self.failures: Counter[str] = Counter()  # bundles that gave no output, by error

@@ -93,7 +93,7 @@ class BagRecording:
         self.drops: Counter[tuple[str, str]] = Counter()
         self._sensor_of = {absolute(sensor.topic): name for name, sensor in rig.sensors.items()}
         self._camera_of = {absolute(c.info_topic): name for name, c in rig.cameras.items()}
-        self._odometry_topic = absolute(rig.odometry.topic if rig.odometry else "odometry")
+        self._odometry_topic = absolute(rig.odometry_topic or "odometry")
         self._truth_topic = absolute(truth_topic or TRUTH_TOPIC)
         self._tree, self._infos = TransformTree(), dict[str, CameraModel]()
         self._truths: list[tuple[int, tuple[int, ...]]] = []  # (stamp, address)

@@ -233,7 +233,7 @@ class _Content:
             return []
         self._twist = _twist_to(sample, following) or self._twist
         rig, t_ref = self._rig, sample.t_ref_ns + shift
-        topic = rig.odometry.topic if rig.odometry else "odometry"
+        topic = rig.odometry_topic or "odometry"
         return [_Timed(t_ref, topic, messages.ODOMETRY_TYPE, messages.WRITER.odometry(
                     t_ref, pose, *self._twist, rig.odom_frame, rig.base_frame)),
                 _Timed(t_ref, "/tf", messages.TF_TYPE, messages.WRITER.transforms(
@@ -277,5 +277,5 @@ def topics_of(rig: Rig) -> list[str]:
     sensors = [sensor.topic for sensor in rig.sensors.values()]
     infos = [camera.info_topic for camera in rig.cameras.values()]
     own = [messages.TRUTH_TOPIC, messages.EPOCH_TOPIC, "/tf", "/tf_static",
-           rig.odometry.topic if rig.odometry else "odometry"]
+           rig.odometry_topic or "odometry"]
     return [absolute(topic) for topic in (*sensors, *infos, *own)]
