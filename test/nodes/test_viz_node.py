@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -194,6 +195,24 @@ def test_a_wrong_rig_ends_with_exit_code_two():
                            "-p", "rig:=/gone/rig.yaml"], capture_output=True, text=True,
                           env={**os.environ, "ROS_DOMAIN_ID": str(1 + os.getpid() % 100)})
     assert done.returncode == 2 and "no such file" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly_however_often_it_comes(number, tmp_path):
+    path = tmp_path / "rig.yaml"
+    path.write_text(RIG)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from perception_bev.nodes import viz_node as v\n"
+         "ready = v.spin.spin\n"
+         "v.spin.spin = lambda *a: (print('ready', flush=True), ready(*a))\n"
+         "sys.exit(v.main(sys.argv[1:]))", "--ros-args", "-p", f"rig:={path}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "ROS_DOMAIN_ID": str(1 + os.getpid() % 100)})
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(3):
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0 and "Traceback" not in errors
 
 
 def test_no_rig_is_named(world):
