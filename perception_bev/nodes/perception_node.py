@@ -18,7 +18,6 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from perception_bev.deployment import Deployment, load_deployment
@@ -28,7 +27,7 @@ from perception_bev.inputs.build import camera_slots
 from perception_bev.latency.report import status_values
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
-from perception_bev.nodes import table
+from perception_bev.nodes import spin, table
 from perception_bev.nodes.clock import ClockReader
 from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
@@ -62,6 +61,9 @@ class PerceptionNode(LifecycleNode):
         self._perception: Perception | None = None
         self._publications: Publications | None = None
         self._sensor_inputs: Subscriptions | None = None
+        self._calibration: Calibration | None = None
+        self._followed = False  # a part of the calibration comes from topics
+        self._recheck_at = 0.0  # monotonic [s]
         self._stopping = threading.Event()
         self._runner: threading.Thread | None = None
 
@@ -123,9 +125,12 @@ class PerceptionNode(LifecycleNode):
         self._publications = Publications(self, self._rig.base_frame,
                                           manifest.output_grid)
         try:
-            self._take_calibration(resolve(self._rig))
+            calibration, self._followed = resolve(self._rig), False
         except CalibrationError as err:
+            self._followed = True
             self.get_logger().info(f"waiting for topics: {err}")
+        else:
+            self._take_calibration(calibration)
 
     def _subscribe(self) -> None:
         self._sensor_inputs = Subscriptions(self, self._rig, self._clock_reader, self._tf,
@@ -161,6 +166,7 @@ class PerceptionNode(LifecycleNode):
                     continue
                 self._perception.wait(self._patience_s())
                 self._publish_due()
+                self._follow_calibration()
             except Exception as err:  # a fault of ours: say so, go on with the next output
                 if self._stopping.is_set() or not self.context.ok():
                     return
@@ -217,12 +223,23 @@ class PerceptionNode(LifecycleNode):
         self._sensor_inputs.perception = self._perception
         return True
 
+    def _follow_calibration(self) -> None:
+        """Transforms and lenses from topics may change while the node runs."""
+        if not self._followed or time.monotonic() < self._recheck_at:
+            return
+        self._recheck_at = time.monotonic() + RECHECK_S
+        found = resolve(self._rig, self._tf, self._infos)
+        if not found.same_as(self._calibration):
+            self._perception.recalibrate(found)
+            self._calibration = found
+            self.get_logger().info("the calibration changed, the next output uses the new one")
+
     def _take_calibration(self, calibration: Calibration) -> None:
         began = time.monotonic()
         perception = Perception(self._value("model"), calibration, self._deployment,
                                 time.monotonic_ns, self._collector_class())
         perception.warm_up()
-        self._perception = perception
+        self._perception, self._calibration = perception, calibration
         self.get_logger().info(f"ready: rig '{calibration.rig.name}', model "
                                f"'{perception.manifest.name}', loaded and warm in "
                                f"{time.monotonic() - began:.2f} s")
@@ -234,6 +251,11 @@ class PerceptionNode(LifecycleNode):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
+    def destroy_node(self) -> None:
+        self._stop()
+        self._release()
+        super().destroy_node()
+
 
 def _text_of(err: Exception) -> str:
     return str(err) if isinstance(err, PerceptionError) else (
@@ -244,31 +266,19 @@ def main(args: list[str] | None = None) -> int:
     """Entry point: run until a signal comes; 2 when the parameters are wrong."""
     os.environ.update(table.environment())
     try:
-        rclpy.init(args=args)
+        stopping = spin.init(args)
         node = PerceptionNode()
-    except KeyboardInterrupt:
-        return 0
     except Exception as err:  # rclpy's errors of arguments and parameters have no common base
         print(f"perception: {err}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
     try:
-        return _serve(node, executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        if node.get_parameter("autostart").value and not _started(node):
+            node.destroy_node()
+            return 2
+        spin.spin(node, stopping)
     finally:
-        node.on_shutdown(None)
-        executor.shutdown()
-        node.destroy_node()
         rclpy.try_shutdown()
-
-
-def _serve(node: PerceptionNode, executor: SingleThreadedExecutor) -> int:
-    if node.get_parameter("autostart").value and not _started(node):
-        return 2 if rclpy.ok() else 0
-    executor.spin()
     return 0
 
 
