@@ -16,6 +16,7 @@ from perception_bev import resources
 from perception_bev.errors import ConfigError
 
 FASTDDS_PROFILE = "config/fastdds.xml"
+ENGINES_LOADED_S = 300.0  # how long a replay waits for them on a slow or busy computer
 FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -73,7 +74,8 @@ def _replay(chosen: Choices) -> dict[str, Any]:
     """Playing waits for whoever takes the reference sensor, so that nothing is missed."""
     return {"bag": chosen.bag, "rate": chosen.rate, "loop": chosen.loop,
             "stamps": "fresh" if chosen.fresh else "original", "clock": not chosen.fresh,
-            "expect": [_reference_topic(chosen.rig)], "use_sim_time": False}
+            "expect": [_reference_topic(chosen.rig)],
+            "wait_for_subscribers_s": ENGINES_LOADED_S, "use_sim_time": False}
 
 
 def follows_clock(chosen: Choices) -> bool:

@@ -54,6 +54,7 @@ def test_everything_but_the_replay_follows_its_clock():
     assert nodes["perception"]["use_sim_time"] is True and nodes["viz"]["use_sim_time"] is True
     assert nodes["replay"] == {"bag": "b", "rate": 0.5, "use_sim_time": False, "clock": True,
                                "loop": False, "stamps": "original",
+                               "wait_for_subscribers_s": table.ENGINES_LOADED_S,
                                "expect": ["/lidar/top/points"]}
 
 
