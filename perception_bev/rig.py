@@ -71,7 +71,7 @@ class Sensor:
     frame_id: str  # expected in the header; "*" accepts any
     extrinsics: Extrinsics | Literal["from_tf", "TODO"]
     period_ms: Period = 100.0
-    max_age_ms: Milliseconds | None = None  # how old at t_ref it may be; default 1.5 periods
+    max_age_ms: Milliseconds | None = None  # how old at t_ref it may be; default 2 periods
     max_lead_ms: Milliseconds = 5.0  # how far after t_ref its stamp may lie
     stamp_source: Literal["header", "arrival"] = "header"
     clock_offset_ms: Milliseconds = 0.0  # added to the header's stamp
@@ -80,7 +80,7 @@ class Sensor:
 
     @property
     def age_limit_ns(self) -> int:
-        limit = 1.5 * self.period_ms if self.max_age_ms is None else self.max_age_ms
+        limit = 2.0 * self.period_ms if self.max_age_ms is None else self.max_age_ms
         return int(limit * 1e6)
 
 

