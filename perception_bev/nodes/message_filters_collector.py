@@ -84,6 +84,10 @@ class MessageFiltersCollector:
         self.epoch_reason = reason
         self._begin()
 
+    def advice(self) -> tuple[str, ...]:
+        """It has none."""
+        return ()
+
     def _begin(self) -> None:
         self._matched: deque[dict[str, SensorFrame]] = deque(maxlen=MAX_BUNDLES)
         self._inputs = {name: self._filters.SimpleFilter() for name in self._rig.sensors}

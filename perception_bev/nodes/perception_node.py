@@ -32,7 +32,7 @@ from perception_bev.nodes.clock import ClockReader
 from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
 from perception_bev.nodes.subscriptions import Subscriptions
-from perception_bev.pipeline.perception import Output, Perception
+from perception_bev.pipeline.perception import Condition, Output, Perception
 from perception_bev.rig import Calibration, load_rig, resolve
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.tf import TransformTree
@@ -200,8 +200,9 @@ class PerceptionNode(LifecycleNode):
         message = output.mode if not output.reasons else (
             f"{output.mode} ({'; '.join(output.reasons)})")
         condition = self._perception.condition()
-        notes = {"objects": str(len(output.boxes)), "latency.claimed": self._claim(output.trace)}
-        notes |= {f"clock.{name}": text for name, text in condition.clock_faults.items()}
+        notes = {"objects": str(len(output.boxes)), **condition.faults,
+                 "latency.claimed": self._claim(output.trace, condition)}
+        notes |= {f"advice.{i}": text for i, text in enumerate(condition.advice)}
         notes |= {f"received.{name}": str(n) for name, n in condition.received.items()}
         notes |= {f"failures.{i}": f"{count} x {text}"
                   for i, (text, count) in enumerate(condition.failures.items())}
@@ -209,10 +210,11 @@ class PerceptionNode(LifecycleNode):
             output.bundle, output.trace, condition.drops, notes))
         self._perception.want_occupancy = self._publications.occupancy_wanted
 
-    def _claim(self, trace: Trace) -> str:
+    def _claim(self, trace: Trace, condition: Condition) -> str:
         """A latency is claimed for stamps of this computer's clock only: not for recorded ones."""
         fresh = 0 <= trace.published - trace.t_ref < STALE_NS
-        return "yes" if fresh and self._clock_reader.live else "n/a"
+        known = fresh and self._clock_reader.live and not condition.foreign_clock
+        return "yes" if known else "n/a"
 
     def _complete_calibration(self) -> bool:
         try:

@@ -72,7 +72,9 @@ class Condition:
     received: dict[str, int]  # messages, by sensor
     drops: dict[tuple[str, str], int]  # by sensor and reason
     failures: dict[str, int]  # bundles without output and internal errors, by text
-    clock_faults: dict[str, str]  # by sensor
+    faults: dict[str, str]  # "clock.<sensor>", "clock.stamps", "odometry"
+    advice: tuple[str, ...]  # what in the rig file does not fit what the sensors do
+    foreign_clock: bool  # most stamps are of another clock than ROS time: no latency is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +223,16 @@ class Perception:
     def condition(self) -> Condition:
         """Counts and faults as they are now; the other threads go on counting."""
         with self._lock:
-            faults = {name: monitor.fault() for name, monitor in self.monitors.items()}
+            faults = {f"clock.{name}": fault for name, monitor in self.monitors.items()
+                      if (fault := monitor.fault()) is not None}
+            shift_ns = self.collector.clock.shift_ns
+            if shift_ns:
+                faults["clock.stamps"] = (f"most stamps are {shift_ns / 1e9:.3f} s behind ROS time"
+                                          ": another clock, or a recording played without one")
+            if (fault := self.ego.fault()) is not None:
+                faults["odometry"] = fault
             return Condition(dict(self.received), dict(self.collector.drops), dict(self.failures),
-                             {name: text for name, text in faults.items() if text is not None})
+                             faults, self.collector.advice(), bool(shift_ns))
 
     def warm_up(self) -> None:
         """Compile and touch everything that the first frame would otherwise wait for."""

@@ -15,7 +15,9 @@ period later where the rig says that stamps are the start of the sweep or exposu
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -91,7 +93,8 @@ def _convert_rig(recording: Recording, indices: list[int], path: Path, spacing: 
     rig = recording.rig_of(indices[0])
     summary, layout = Summary(path, rig.name), _Layout(rig, spacing)
     custom = {"rig": rig.name, "spacing": spacing}
-    with BagWriter(path, compression, custom) as writer:
+    writer = BagWriter(path, compression, custom)
+    with _whole_or_gone(path), writer:
         content = _Content(rig, writer, summary)
         for number, (sample, following) in enumerate(_pairs(recording, indices)):
             content.write(sample, following, *layout.place(sample))
@@ -100,6 +103,16 @@ def _convert_rig(recording: Recording, indices: list[int], path: Path, spacing: 
         summary.messages = {name: info.count for name, info in writer.topics.items()}
         summary.samples, summary.duration_s = len(indices), layout.duration_s
     return summary
+
+
+@contextmanager
+def _whole_or_gone(path: Path) -> Iterator[None]:
+    """Half a conversion would look like a short data set: it is removed when interrupted."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _pairs(recording: Recording, indices: list[int]) -> Iterator[tuple[Sample, Sample | None]]:

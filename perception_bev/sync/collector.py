@@ -24,6 +24,7 @@ class BundleCollector(Protocol):
     """What the pipeline asks of a collector. None of the methods raises over a frame."""
 
     epoch: int
+    clock: ClockWatch
     drops: Counter[tuple[str, str]]  # (sensor, reason)
 
     def push(self, name: str, frame: SensorFrame, now: Now) -> None: ...
@@ -35,6 +36,8 @@ class BundleCollector(Protocol):
     def next_wakeup_ns(self) -> int | None: ...
 
     def new_epoch(self, reason: str) -> None: ...
+
+    def advice(self) -> tuple[str, ...]: ...
 
 
 def no_ego(stamp_ns: int) -> SE3 | None:
