@@ -169,3 +169,17 @@ def test_absolute_point_times_move_with_the_header(unit, dtype, scale):
     np.testing.assert_allclose((moved.points["t"] - points["t"]).astype(float) * scale, 5e9,
                                atol=300)
     assert (raw.points["t"] == points["t"]).all(), "the original stays"
+
+
+def test_half_a_conversion_leaves_nothing(tmp_path):
+    def interrupt(done, of):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(SmallRecording(), tmp_path / "bag", progress=interrupt)
+    assert not (tmp_path / "bag").exists()
+    convert(SmallRecording(), tmp_path / "bag")
+    with pytest.raises(RecordingError, match="new folder"):
+        convert(SmallRecording(), tmp_path / "bag")
+    assert (tmp_path / "bag" / "metadata.yaml").exists(), "a bag that was there stays"
