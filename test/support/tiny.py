@@ -92,6 +92,13 @@ def mirrored(pose: SE3) -> SE3:
     return SE3(flip @ pose.rotation @ flip, flip @ pose.translation)
 
 
+def mirrored_camera(base_from_camera: SE3) -> SE3:
+    """As `mirrored`, for an optical frame, whose left and right lie along its x axis."""
+    flip_base, flip_optical = np.diag([1.0, -1.0, 1.0]), np.diag([-1.0, 1.0, 1.0])
+    return SE3(flip_base @ base_from_camera.rotation @ flip_optical,
+               flip_base @ base_from_camera.translation)
+
+
 def scatter(rng: np.random.Generator, n: int) -> np.ndarray:
     """(n, 3) float32 around the vehicle, on the grid and off it, in base_link."""
     return rng.uniform([-12, -15, -1.5], [30, 15, 6.0], (n, 3)).astype(np.float32)
