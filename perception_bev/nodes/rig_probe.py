@@ -7,6 +7,7 @@ durability where the message may have been sent before we came (/tf_static).
 from __future__ import annotations
 
 import importlib
+import os
 import time
 
 import rclpy
@@ -14,6 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 
+from perception_bev.nodes import table
 from perception_bev.survey.observe import TF, WANTED_TYPES, Observations, Observer
 
 DISCOVERY_PERIOD_S = 0.5
@@ -22,6 +24,7 @@ QUEUE = 5
 
 def probe(seconds: float) -> Observations:
     """What is on the topics during the next `seconds`, with a context of its own."""
+    os.environ.update(table.environment())  # read when the participant is made
     context = rclpy.Context()
     rclpy.init(context=context)
     node = RigProbe(context)

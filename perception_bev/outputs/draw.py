@@ -89,14 +89,14 @@ class BevCanvas:
             if labels:
                 self.text(f"{boxes.score[i]:.2f}", outline.max(axis=0), paint)
 
-    def pose(self, name: str, base_from_sensor: SE3, forward: np.ndarray, colour: Colour) -> None:
-        """A sensor: a dot, an arrow of 2 m along `forward` (3,) in its own frame, its name."""
+    def pose(self, base_from_sensor: SE3, forward: np.ndarray, colour: Colour) -> np.ndarray:
+        """A sensor: a dot, an arrow of 2 m along `forward` (3,) in its own frame. Gives its tip."""
         start = base_from_sensor.translation
         tip = base_from_sensor.apply(2.0 * np.asarray(forward, np.float64))
         a, b = (tuple(int(v) for v in self.pixels(p)) for p in (start, tip))
         cv2.arrowedLine(self.image, a, b, colour, 2, cv2.LINE_AA, tipLength=0.25)
         cv2.circle(self.image, a, 4, colour, -1, cv2.LINE_AA)
-        self.text(name, np.array(b) + 4, colour)
+        return np.array(b)
 
     def text(self, text: str, at: np.ndarray, colour: Colour = TEXT, scale: float = 0.4) -> None:
         """`at`: column and row of the text's lower left corner."""
@@ -152,9 +152,12 @@ def rig_image(calibration: Calibration, pixels_per_metre: float = 60.0) -> np.nd
     canvas = BevCanvas(BevGrid(-size, size, -size, size, 1.0), pixels_per_metre, step_m=1.0)
     looks = {"camera": ((0, 0, 1), CLASS_COLOURS["car"]), "lidar": ((1, 0, 0), OTHER_COLOURS[0]),
              "radar": ((1, 0, 0), RADAR)}
+    tips: list[np.ndarray] = []
     for name, place in places.items():
         forward, colour = looks[calibration.rig.modality(name)]
-        canvas.pose(f"{name} z={place.translation[2]:.2f}", place, np.array(forward), colour)
+        tips.append(canvas.pose(place, np.array(forward), colour))
+        above = sum(np.abs(tip - tips[-1]).max() < 40 for tip in tips[:-1])
+        canvas.text(f"{name} z={place.translation[2]:.2f}", tips[-1] + (6, 14 * above), colour)
     return canvas.image
 
 

@@ -23,6 +23,7 @@ from perception_bev.survey import guess, observe
 from perception_bev.survey.observe import Observations, TopicSeen
 
 RATE_TOLERANCE = 0.1  # of the period
+LOSS_TOLERANCE = 0.02  # of the messages that came
 TABLE_HEADINGS = ("sensor", "kind", "topic", "period ms", "age limit ms", "place in base",
                   "seen ms", "delay ms")
 
@@ -137,6 +138,10 @@ def _rate(name: str, sensor: Sensor, what: TopicSeen) -> Iterator[Finding]:
     if period is not None and abs(period - sensor.period_ms) > RATE_TOLERANCE * sensor.period_ms:
         yield Finding("warning", f"{name}: period_ms is {sensor.period_ms:g} in the file and "
                                  f"{period:.1f} on {what.topic}")
+    if what.timing.lost > LOSS_TOLERANCE * what.count:
+        yield Finding("warning", f"{name}: {what.timing.lost} messages are missing between the "
+                                 f"{what.count} that came; on one computer, start the driver with "
+                                 "FASTRTPS_DEFAULT_PROFILES_FILE naming our config/fastdds.xml")
 
 
 def _delay(name: str, sensor: Sensor, what: TopicSeen) -> Iterator[Finding]:

@@ -108,6 +108,8 @@ def _sensor(seen: Observations, what: TopicSeen, kind: Modality) -> Iterator[str
     yield _place(seen, what, kind)
     yield f"period_ms: {_period(what):.4g}" + (
         "" if what.timing.period_ms else "  # TODO: only one message was seen")
+    if what.timing.lost:
+        yield f"# {what.timing.lost} messages are missing between the {what.count} that came"
     yield from _clock(what)
     if what.unreadable:
         yield f"# TODO: its messages could not be read: {_comment(what.unreadable)}"

@@ -32,10 +32,11 @@ MAX_TIMES = 10_000  # per topic
 class Timing:
     """When a topic's messages came."""
 
-    period_ms: float | None  # median of the steps; None: fewer than two messages
+    period_ms: float | None  # between two messages; None: fewer than two came
     delay_ms: float  # least (arrival - stamp)
     delay_spread_ms: float  # 95th percentile over that
     stamped: bool = True  # False: the stamps are zero or stand still
+    lost: int = 0  # messages that the period lets one expect between those that came
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,21 @@ def _timing(times: np.ndarray) -> Timing:
     """(N, 2) int64 arrival and stamp [ns], N >= 1."""
     arrivals, stamps = times[:, 0], times[:, 1]
     stamped = bool(stamps.all()) and (len(stamps) == 1 or len(np.unique(stamps)) > 1)
-    steps = np.diff(np.sort(stamps if stamped else arrivals))
-    period = float(np.median(steps[steps > 0])) * 1e-6 if (steps > 0).any() else None
+    period, lost = _period(np.diff(np.sort(stamps if stamped else arrivals)) * 1e-6)
     delays = (arrivals - stamps) * 1e-6
     return Timing(period, float(delays.min()),
-                  float(np.percentile(delays, 95) - delays.min()), stamped)
+                  float(np.percentile(delays, 95) - delays.min()), stamped, lost)
+
+
+def _period(steps: np.ndarray) -> tuple[float | None, int]:
+    """Median of the steps [ms] over which nothing was lost, and how many messages were lost.
+
+    Steps of several periods (up to five: more is a pause) do not count for the median, so that a
+    transport that drops every second frame does not halve the rate.
+    """
+    steps = steps[steps > 0]
+    if len(steps) == 0:
+        return None, 0
+    period = float(np.median(steps[steps <= 1.5 * np.percentile(steps, 20)]))
+    multiples = np.round(steps / period)
+    return period, int((multiples[multiples <= 5] - 1).clip(min=0).sum())

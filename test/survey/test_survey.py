@@ -261,6 +261,29 @@ def test_raw_camera_and_radar_with_a_velocity_vector():
     assert radar.doppler.compensated
 
 
+def test_a_transport_that_drops_frames_does_not_change_the_period():
+    seen = Observer("x")
+    for i in [j for j in range(60) if j % 3 != 1 and not 30 <= j < 50]:
+        stamp = START + i * 100 * MS + (i % 5) * MS
+        seen.add("/points", observe.CLOUD, stamp, WRITER.cloud(lidar_cloud(stamp)))
+    timing = seen.result().topics["/points"].timing
+    assert timing.period_ms == pytest.approx(100, abs=2)
+    assert timing.lost == pytest.approx(13, abs=1), "the pause of two seconds is no loss"
+    text = rig_from_observations(seen.result())
+    assert "messages are missing" in text
+    assert any("are missing" in f.text for f in check(loaded(text), seen.result())[1])
+
+
+def test_jitter_is_no_loss():
+    rng = np.random.default_rng(2)
+    seen = Observer("x")
+    for i in range(50):
+        stamp = START + i * 100 * MS + int(rng.uniform(-15, 15) * MS)
+        seen.add("/points", observe.CLOUD, stamp, WRITER.cloud(lidar_cloud(stamp)))
+    timing = seen.result().topics["/points"].timing
+    assert timing.lost == 0 and timing.period_ms == pytest.approx(100, abs=5)
+
+
 def test_strange_names_stay_text_in_the_file():
     seen = Observer("bag\nname: evil")
     for frame in ("on", "12", "a: b # c", "null", "new\nline", "quo'te\"s"):
