@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 NAME = "perception_bev"
 ROOT = Path(__file__).resolve().parent
-SHARED = ("launch", "config", "rviz", "models")  # folders that are installed under share/
+SHARED = ("launch", "config", "rviz", "models", "requirements")  # installed under share/
 NOT_INSTALLED = (Path("models/astyx"),)  # trained on non-commercial data: stays in the repository
 
 

@@ -22,9 +22,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootstrap_tools import (
-    CONSTRAINTS, PYTHON, ROOT, STATE, VENV, SetupError, Stamp,
-    apt_install, can_import, can_load, pip_install, run, say, working,
-)  # fmt: skip
+    CONSTRAINTS,
+    PYTHON,
+    ROOT,
+    STATE,
+    VENV,
+    SetupError,
+    Stamp,
+    apt_install,
+    can_import,
+    can_load,
+    pip_install,
+    run,
+    say,
+    working,
+)
 
 REQUIREMENTS = ROOT / "requirements"
 INTERFACES = ROOT / "scripts" / "interfaces"

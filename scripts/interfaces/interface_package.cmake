@@ -17,5 +17,15 @@ endforeach()
 
 file(GLOB messages RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS msg/*.msg)
 rosidl_generate_interfaces(${PROJECT_NAME} ${messages} DEPENDENCIES ${INTERFACE_DEPENDENCIES})
+
+# Most of the time goes into headers that every C++ file includes: read them once per library.
+foreach(library IN ITEMS rosidl_typesupport_c rosidl_typesupport_cpp rosidl_typesupport_fastrtps_c
+        rosidl_typesupport_fastrtps_cpp)
+  if(TARGET ${PROJECT_NAME}__${library})
+    set_target_properties(${PROJECT_NAME}__${library} PROPERTIES
+      UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+  endif()
+endforeach()
+
 ament_export_dependencies(rosidl_default_runtime ${INTERFACE_DEPENDENCIES})
 ament_package()
