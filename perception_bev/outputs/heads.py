@@ -19,6 +19,7 @@ from perception_bev.outputs.nms import nms
 OFFSET, HEIGHT, SIZE = slice(0, 2), 2, slice(3, 6)
 AXIS, FRONT, QUALITY, VELOCITY = slice(6, 8), slice(8, 10), 10, slice(11, 13)
 REGRESSED = 10  # channels before the quality
+LOG_SIZE = (-3.0, 4.0)  # of 5 cm and 55 m: no box is smaller or larger
 
 PEAK_SIGMA_SHARE = 0.18  # of a box's length and width, for the Gaussian of the heat map
 PEAK_SIGMA_MIN_M = 0.4
@@ -93,7 +94,7 @@ def _columns(boxes: Boxes3D, i: int, cells: np.ndarray, cell_m: float,
     out = np.empty((len(cells), REGRESSED), np.float32)
     out[:, OFFSET] = (boxes.centre[i, :2] - centres[cells[:, 0], cells[:, 1]]) / cell_m
     out[:, HEIGHT] = boxes.centre[i, 2]
-    out[:, SIZE] = np.log(boxes.size[i])
+    out[:, SIZE] = np.clip(np.log(np.maximum(boxes.size[i], 1e-6)), *LOG_SIZE)
     out[:, AXIS] = np.sin(2 * boxes.yaw[i]), np.cos(2 * boxes.yaw[i])
     out[:, FRONT] = np.sin(boxes.yaw[i]), np.cos(boxes.yaw[i])
     return out
@@ -106,7 +107,7 @@ def boxes_at(cells: np.ndarray, columns: np.ndarray, manifest: Manifest) -> np.n
     out = np.empty((len(cells), 7), np.float32)
     out[:, :2] = corner + (cells + 0.5 + columns[:, OFFSET]) * grid.cell
     out[:, 2] = columns[:, HEIGHT]
-    out[:, 3:6] = np.exp(np.clip(columns[:, SIZE], -3.0, 4.0))
+    out[:, 3:6] = np.exp(np.clip(columns[:, SIZE], *LOG_SIZE))
     axis = 0.5 * np.arctan2(columns[:, 6], columns[:, 7])
     front = np.arctan2(columns[:, 8], columns[:, 9])
     out[:, 6] = np.where(np.cos(axis - front) >= 0, axis, axis + np.pi)
@@ -134,7 +135,8 @@ def decode(heat: np.ndarray, boxes: np.ndarray, plane: np.ndarray, manifest: Man
     score = (heat[label, row, column] ** (1 - heads.quality_weight)
              * quality ** heads.quality_weight)
     best = np.argsort(-score, kind="stable")[:4 * heads.max_boxes]
-    best = best[score[best] > threshold]
+    # A column that is not finite (an overflow in float16) is no box, and must not spoil others.
+    best = best[(score[best] > threshold) & np.isfinite(columns[best]).all(axis=1)]
     made = boxes_at(np.column_stack([row, column])[best], columns[best], manifest)
     made[:, 2] += (made[:, :2] @ plane[:2] + plane[2]).astype(np.float32)
     velocity = columns[best][:, VELOCITY] if heads.velocity else None
