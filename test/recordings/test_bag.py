@@ -35,7 +35,7 @@ def write_clouds(path, stamps_ms):
 
 
 def two_lidars(**top) -> dict:
-    lidar = {"topic": "top", "frame_id": "*", "extrinsics": "from_tf"}
+    lidar = {"topic": "top", "frame_id": "*", "extrinsics": "from_tf", "max_age_ms": 150}
     return {"name": "two", "cameras": {}, "odometry": None,
             "lidars": {"top": {**lidar, **top}, "side": {**lidar, "topic": "side"}},
             "radars": {"nose": {**lidar, "topic": "nose", "period_ms": 50}}}
