@@ -351,10 +351,8 @@ class Perception:
         try:
             features, start, end = future.result()
         except CancelledError:  # newer pictures pushed it out while the bundle waited
-            with self._lock:
-                self._feature_store.pop((sensor, frame.stamp_ns), None)
-                future = self._start_features(sensor, frame)
-            features, start, end = future.result()
+            # Not kept: it could be pushed out again, for ever, while pictures come too fast.
+            features, start, end = self._backbone.submit(self._extract, frame).result()
         trace.add("extract_camera", start, end)
         return features
 
