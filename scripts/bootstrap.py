@@ -222,7 +222,7 @@ def install_this_package(machine: Machine) -> None:
     if stamp.current:
         return
     with working("perception_bev (editable)"):
-        pip_install("setuptools", log="setuptools")
+        pip_install("setuptools", "wheel", log="setuptools")
         pip_install("--no-deps", "--no-build-isolation", "--editable", str(ROOT), log="package")
     stamp.write()
 
