@@ -68,6 +68,8 @@ def node_actions(plan: NodePlan, environment: dict[str, str], endings: Endings) 
         ending = endings.judge(event.returncode, time.monotonic() - started_s)
         said = LogInfo(msg=f"{plan.entry.name} {ending.text}")
         if ending.end_all_with is not None:
+            if ending.end_all_with:  # an error is how a launch gets an exit code other than 0
+                raise RuntimeError(f"{plan.entry.name} {ending.text}")
             return [said, Shutdown(reason=f"{plan.entry.name} ended")]
         if ending.again_after_s is None:
             return [said]
