@@ -9,7 +9,8 @@ calibration's ground plane (the two rig files hold the result).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from perception_bev import resources
 from perception_bev.contracts import Boxes3D
-from perception_bev.errors import RecordingError
+from perception_bev.errors import PerceptionError, RecordingError
 from perception_bev.geometry import SE3, rotation_from_quaternion
 from perception_bev.raw import EncodedImage, RawCloud
 from perception_bev.recordings.base import Sample, Truth
@@ -127,25 +128,23 @@ class AstyxRecording:
 
     def truth_of(self, index: int) -> Truth:
         """The labels of one sample, without its sensor data."""
-        name, calibration = self.names[index], self.calibration_of(index)
-        labels = json.loads(self._file("groundtruth_obj3d", name, "json").read_text())["objects"]
-        base_from_radar = calibration.base_from_sensor[RADAR]
-        centre_in_radar = np.array([o["center3d"] for o in labels], np.float64).reshape(-1, 3)
-        boxes = Boxes3D(
-            centre=base_from_radar.apply(centre_in_radar).astype(np.float32),
-            size=np.array([o["dimension3d"] for o in labels], np.float32).reshape(-1, 3),
-            yaw=np.array([_yaw(base_from_radar, o) for o in labels], np.float32),
-            score=np.ones(len(labels), np.float32),
-            label=np.array([_class(o, name) for o in labels], np.int32),
-            classes=CLASSES)
-        return Truth(boxes, np.array([o["occlusion"] for o in labels], np.int32),
-                     in_evaluated_region(boxes.centre, calibration))
+        calibration = self.calibration_of(index)
+        path = self._file("groundtruth_obj3d", self.names[index], "json")
+        with _reading(path):
+            return _truth(json.loads(path.read_text())["objects"], calibration)
+
+    @property
+    def stamps_ns(self) -> np.ndarray:
+        """(N,) int64: every sample's t_ref."""
+        return self._t_ref.copy()
 
     def _find_rig(self, name: str) -> int:
         """Which of the two calibrations: that whose lidar lies where the file says."""
-        sensors = json.loads(self._file("calibration", name, "json").read_text())["sensors"]
-        matrix = {s["sensor_uid"]: s["calib_data"]["T_to_ref_COS"] for s in sensors}
-        radar_from_lidar = SE3.from_matrix(np.array(matrix["lidar_vlp16"]))
+        path = self._file("calibration", name, "json")
+        with _reading(path):
+            sensors = json.loads(path.read_text())["sensors"]
+            matrix = {s["sensor_uid"]: s["calib_data"]["T_to_ref_COS"] for s in sensors}
+            radar_from_lidar = SE3.from_matrix(np.array(matrix["lidar_vlp16"]))
         for i, (_, calibration) in enumerate(_rigs()):
             places = calibration.base_from_sensor
             ours = places[RADAR].inverse() @ places[LIDAR]
@@ -175,6 +174,29 @@ class AstyxRecording:
         return path
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What is wrong inside a JSON file becomes a RecordingError that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, PerceptionError) as err:
+        raise RecordingError(f"{path}: {type(err).__name__}: {err}") from err
+
+
+def _truth(labels: list[dict], calibration: Calibration) -> Truth:
+    base_from_radar = calibration.base_from_sensor[RADAR]
+    centre_in_radar = np.array([o["center3d"] for o in labels], np.float64).reshape(-1, 3)
+    boxes = Boxes3D(
+        centre=base_from_radar.apply(centre_in_radar).astype(np.float32),
+        size=np.array([o["dimension3d"] for o in labels], np.float32).reshape(-1, 3),
+        yaw=np.array([_yaw(base_from_radar, o) for o in labels], np.float32),
+        score=np.ones(len(labels), np.float32),
+        label=np.array([_class(o) for o in labels], np.int32),
+        classes=CLASSES)
+    return Truth(boxes, np.array([o["occlusion"] for o in labels], np.int32),
+                 in_evaluated_region(boxes.centre, calibration))
+
+
 def in_evaluated_region(centre: np.ndarray, calibration: Calibration) -> np.ndarray:
     """(N, 3) centres in base_link -> (N,) bool: in range of the radar frame and in the picture."""
     places, camera = calibration.base_from_sensor, calibration.camera_models[CAMERA]
@@ -193,10 +215,9 @@ def _yaw(base_from_radar: SE3, label: dict) -> float:
     return float(np.arctan2(forward[1], forward[0]))
 
 
-def _class(label: dict, name: str) -> int:
+def _class(label: dict) -> int:
     if label["classname"] not in CLASSES:
-        raise RecordingError(f"groundtruth_obj3d/{name}.json: unknown class "
-                             f"'{label['classname']}'; known: {', '.join(CLASSES)}")
+        raise RecordingError(f"unknown class '{label['classname']}'; known: {', '.join(CLASSES)}")
     return CLASSES.index(label["classname"])
 
 
