@@ -16,7 +16,6 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from vision_msgs.msg import Detection3DArray
@@ -24,6 +23,7 @@ from vision_msgs.msg import Detection3DArray
 from perception_bev.contracts import Boxes3D
 from perception_bev.messages import read
 from perception_bev.messages.detections import read_detections
+from perception_bev.nodes import spin
 from perception_bev.outputs.iou import box_rows
 
 RELIABLE = QoSProfile(depth=100)
@@ -78,12 +78,10 @@ def _rows(boxes: Boxes3D) -> list[list]:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: listen until a signal comes, then write the report."""
-    rclpy.init(args=args)
+    stopping = spin.init(args)
     node = MeasureNode()
     try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        spin.spin(node, stopping)
     finally:
         if node.report:
             node.write()
