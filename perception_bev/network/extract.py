@@ -10,6 +10,7 @@ from perception_bev.network.blocks import Residual, conv, upsampled_like
 
 LIDAR_CHANNELS = 24
 RADAR_CHANNELS = 16
+CAMERA_STRIDE = 4  # of the camera's features to the picture
 RASTER_STRIDE = 2  # of the lidar's and radar's features to the grid
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest
 from perception_bev.network.decide import Decide
-from perception_bev.network.extract import ExtractCamera, ExtractLidar, ExtractRadar
+from perception_bev.network.extract import (
+    CAMERA_STRIDE,
+    RASTER_STRIDE,
+    ExtractCamera,
+    ExtractLidar,
+    ExtractRadar,
+)
 from perception_bev.network.fuse import Fuse
 
 
@@ -16,6 +23,7 @@ class Model(nn.Module):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
+        _check_strides(manifest)
         self.extract_camera = ExtractCamera(manifest)
         self.extract_lidar = ExtractLidar(manifest)
         self.extract_radar = ExtractRadar(manifest)
@@ -38,6 +46,17 @@ class Model(nn.Module):
                           _where_present(self.extract_lidar, lidar, present[:, 1]),
                           _where_present(self.extract_radar, radar, present[:, 2]), context)
         return self.decide.logits(fused)
+
+
+def _check_strides(manifest: Manifest) -> None:
+    """The stages' strides are built in; a manifest that states others is refused."""
+    strides = {"camera.stride": (manifest.camera.stride, CAMERA_STRIDE),
+               "camera.lift_factor": (manifest.camera.lift_factor, 2 * RASTER_STRIDE),
+               "heads.stride": (manifest.heads.stride, RASTER_STRIDE)}
+    wrong = [f"{name} is {stated}, has to be {built}"
+             for name, (stated, built) in strides.items() if stated != built]
+    if wrong:
+        raise ConfigError(f"model '{manifest.name}': " + "; ".join(wrong))
 
 
 def _where_present(engine: nn.Module, inputs: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

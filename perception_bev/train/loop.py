@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest
 from perception_bev.network.model import Model
 from perception_bev.train import checkpoint
@@ -57,7 +58,8 @@ def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str 
     optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.peak_rate, betas=(0.9, 0.99))
     state = checkpoint.load(folder, model, average, optimiser) or {"step": 0, "history": []}
     if state["step"] and state["recipe"] != asdict(recipe):
-        raise ValueError(f"{folder} was begun with another recipe: {state['recipe']}")
+        raise ConfigError(f"{folder} was begun with another recipe: {state['recipe']}; name "
+                          "another folder, or give the same arguments")
     batches = _prefetched(items, manifest, classes, recipe, state["step"])
     bar = tqdm(total=recipe.steps, initial=state["step"], unit="step", smoothing=0.05)
     for step in range(state["step"], recipe.steps):
