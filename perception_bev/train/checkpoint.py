@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,23 +15,22 @@ TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 
 def save(folder: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
          state: dict) -> None:
-    """Write everything that the next step depends on; replaced whole, never half."""
+    """Write everything that the next step depends on: one file, replaced whole, never half."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()},
-              folder / f"{TENSORS}.new")
-    (folder / f"{STATE}.new").write_text(json.dumps(state))
-    for name in (TENSORS, STATE):
-        (folder / f"{name}.new").replace(folder / name)
+              folder / f"{TENSORS}.new", metadata={STATE: json.dumps(state)})
+    (folder / f"{TENSORS}.new").replace(folder / TENSORS)
 
 
 def load(folder: Path, model: nn.Module, average: nn.Module,
          optimiser: torch.optim.Optimizer) -> dict | None:
     """Restore in place; the state dictionary, or None where there is no checkpoint."""
-    if not (folder / STATE).exists():
+    state = _state(folder)
+    if state is None:
         return None
     tensors = load_file(folder / TENSORS)
     model.load_state_dict(_part(tensors, "model."))
@@ -41,7 +41,18 @@ def load(folder: Path, model: nn.Module, average: nn.Module,
         moments.setdefault(int(index), {})[name] = value
     whole = optimiser.state_dict()
     optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
-    return json.loads((folder / STATE).read_text())
+    return state
+
+
+def _state(folder: Path) -> dict | None:
+    """From the tensors' own file; runs that began earlier have it in a file beside them."""
+    if not (folder / TENSORS).exists():
+        return None
+    with safe_open(folder / TENSORS, "pt") as file:
+        inside = (file.metadata() or {}).get(STATE)
+    if inside is None and (folder / STATE).exists():
+        inside = (folder / STATE).read_text()
+    return None if inside is None else json.loads(inside)
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
