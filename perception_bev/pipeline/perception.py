@@ -322,7 +322,8 @@ class Perception:
             self._timings[sensor, frame.stamp_ns] = timing
             while len(self._timings) > KEPT_TIMINGS * len(self._queues):
                 self._timings.popitem(last=False)
-            if isinstance(frame, CameraFrame):
+            duplicate = (sensor, frame.stamp_ns) in self._feature_store
+            if isinstance(frame, CameraFrame) and not duplicate:
                 self._start_features(sensor, frame)
             self.collector.push(sensor, frame, _later(arrived, timing[2]))
         self._arrived.set()

@@ -62,9 +62,9 @@ def version() -> str:
     import torch
 
     root = Path(perception_bev.__file__).parent
-    files = [Path(__file__), Path(tiny.__file__)]
-    files += sorted(file for pattern in SOURCES for file in root.glob(pattern))
-    text = [torch.__version__, onnxruntime.__version__, *(file.read_text() for file in files)]
+    files = sorted(file for pattern in SOURCES for file in root.glob(pattern))
+    text = [torch.__version__, onnxruntime.__version__, repr(description()),
+            *(file.read_text() for file in (Path(__file__), *files))]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
 
 

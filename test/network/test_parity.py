@@ -1,0 +1,55 @@
+"""The chain of engines gives what torch gives, and the comparison sees a difference."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from driving import QUICK, START_NS  # noqa: E402
+from small_car import MS, calibration, frames  # noqa: E402
+
+from perception_bev.errors import EngineMismatch  # noqa: E402
+from perception_bev.manifest import load_manifest  # noqa: E402
+from perception_bev.network import parity  # noqa: E402
+from perception_bev.pipeline.ingest import Ingest  # noqa: E402
+from perception_bev.pipeline.stages import Stages  # noqa: E402
+from perception_bev.recordings.base import Sample  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def bundles(manifest, *absent: str):
+    car = calibration()
+    for k in range(2):
+        t_ref = START_NS + k * 100 * MS
+        raws = {n: (r,) for n, r in frames(t_ref, k).items() if n not in absent}
+        yield Ingest(manifest, car).bundle(Sample(str(k), 0, t_ref, raws)), car
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_model):
+    manifest = load_manifest(tiny_model)
+    stages = Stages(tiny_model, manifest, QUICK, lambda: 0)
+    yield parity.load_weights(manifest, tiny_model), stages, manifest
+    stages.close()
+
+
+@pytest.mark.parametrize("absent", [(), ("front",), ("top",), ("nose",), ("front", "nose")])
+def test_torch_and_engines_agree_with_any_sensors(parts, absent):
+    model, stages, manifest = parts
+    found = parity.compare(model, stages, manifest, bundles(manifest, *absent))
+    assert found.frames == 2
+    assert found.heat < 1e-4 and found.boxes < 1e-3
+
+
+def test_other_weights_are_seen(parts, tiny_model):
+    _, stages, manifest = parts
+    other = parity.load_weights(manifest, tiny_model)
+    with torch.no_grad():
+        other.decide.boxes.bias += 0.01
+    found = parity.compare(other, stages, manifest, bundles(manifest))
+    assert found.boxes == pytest.approx(0.01, abs=1e-3)
+
+
+def test_missing_weights_are_named(parts, tmp_path):
+    with pytest.raises(EngineMismatch, match=r"weights\.safetensors: missing"):
+        parity.load_weights(parts[2], tmp_path)
