@@ -1,0 +1,28 @@
+"""`bev train`: bad input is one line; the training itself is tested where it is."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from perception_bev.commands.main import main  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("words, said", [
+    ((), "no groundtruth_obj3d/"),
+    (("--config", "/gone.yaml"), "/gone.yaml: no such file")])
+def test_wrong_arguments_are_one_line(tmp_path, capsys, words, said):
+    code = main(["train", "--dataset", "astyx", "--root", str(tmp_path), "--work",
+                 str(tmp_path / "run"), *words])
+    error = capsys.readouterr().err
+    assert code == 2 and said in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists(), "nothing was begun"
