@@ -29,9 +29,8 @@ demo: setup ## replay a data set as ROS topics through the nodes: make demo DATA
 test: setup-test ## run every test: make test [ARGS="-k name"]
 	$(RUN)/python -m pytest -q $(ARGS)
 
-lint: setup-test ## ruff: errors and format
+lint: setup-test ## ruff
 	$(RUN)/ruff check .
-	$(RUN)/ruff format --check .
 
 bench: setup ## measure latency on this machine
 	@$(RUN)/bev bench $(ARGS)

@@ -195,7 +195,7 @@ def test_point_times_of_common_drivers(times, unit, origin, convention):
     seen = Observer("x")
     for i in range(3):
         stamp = START + i * 100 * MS
-        cloud = lidar_cloud(stamp, times=times if i == 0 else times, dtype=dtype)
+        cloud = lidar_cloud(stamp, times=times, dtype=dtype)
         seen.add("/points", observe.CLOUD, stamp, WRITER.cloud(
             RawCloud(START if origin == "absolute" and i == 0 else stamp, "l", cloud.points)))
         if i == 0:
