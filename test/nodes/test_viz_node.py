@@ -141,7 +141,7 @@ def world(tmp_path):
 
 
 def test_who_watches_gets_markers_and_pictures_and_who_leaves_ends_the_work(world):
-    viz, other, until = world
+    _viz, other, until = world
     pub = other.create_publisher(Detection3DArray, "objects", 1)
     camera = other.create_publisher(CompressedImage, "camera/front/image/compressed",
                                     qos_profile_sensor_data)
