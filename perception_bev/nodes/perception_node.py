@@ -230,7 +230,12 @@ class PerceptionNode(LifecycleNode):
         if not self._followed or time.monotonic() < self._recheck_at:
             return
         self._recheck_at = time.monotonic() + RECHECK_S
-        found = resolve(self._rig, self._tf, self._infos)
+        try:
+            found = resolve(self._rig, self._tf, self._infos)
+        except CalibrationError as err:  # a tree that was torn apart says nothing new
+            self.get_logger().warning(f"keeping the calibration: {err}",
+                                      throttle_duration_sec=10.0)
+            return
         if not found.same_as(self._calibration):
             self._perception.recalibrate(found)
             self._calibration = found
