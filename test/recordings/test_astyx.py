@@ -240,6 +240,7 @@ def test_a_torn_label_file_is_our_error(made_up):
             AstyxRecording(made_up.root)[0]
 
 
+@pytest.mark.filterwarnings("ignore:loadtxt")
 def test_a_radar_file_without_returns_is_an_empty_scan(made_up):
     made_up.frame("000000", 0)
     made_up.write("radar_6455", "000000", "\nX Y Z V_r Mag\n")
