@@ -82,7 +82,7 @@ def held_out_bag(data: Path, model: Path, out: Path):
 def figures(live) -> dict[str, Any]:
     from perception_bev.commands.live_run import COMPUTE
 
-    last = live.outputs[-1]["status"]
+    last = [row["status"] for row in live.outputs if "status" in row][-1]
     received = {key.removeprefix("received."): int(value) for key, value in last.items()
                 if key.startswith("received.")}
     modes = [row["mode"].split(" ")[0] for row in live.settled]

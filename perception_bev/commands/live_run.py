@@ -19,7 +19,7 @@ import numpy as np
 from perception_bev.commands.up import Child, Team
 from perception_bev.errors import PerceptionError
 from perception_bev.nodes import table
-from perception_bev.nodes.table import ros_words
+from perception_bev.nodes.table import Entry, ros_words
 
 SETTLE_S = 1.0  # outputs of the first second are not timed: caches and clocks settle
 PERCENTILES = (50, 95, 99)
@@ -125,10 +125,10 @@ class _Memory:
 
 
 def _child(executable: str, parameters: dict[str, Any]) -> Child:
-    command = [sys.executable, "-m", f"perception_bev.nodes.{executable}",
-               *ros_words({name: value if isinstance(value, (bool, float)) else str(value)
-                           for name, value in parameters.items()})]
-    return Child(executable, command, respawn=False, ends_all=False)
+    values = {name: value if isinstance(value, (bool, float)) else str(value)
+              for name, value in parameters.items()}
+    entry = Entry(executable, executable, lambda _: values, respawn=False, vital=True)
+    return Child(entry, [sys.executable, "-m", entry.module, *ros_words(values)])
 
 
 def _log(line: str, file, quiet: bool) -> None:
