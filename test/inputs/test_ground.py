@@ -18,10 +18,10 @@ def road(plane, seed: int = 0, n: int = 6000, noise: float = 0.02) -> np.ndarray
 
 
 def with_things(points: np.ndarray, plane, seed: int = 1) -> np.ndarray:
-    """Blocks of cars and walls that hide a quarter of the road's cells from below."""
+    """Blocks of cars and walls that hide a third of the road."""
     rng = np.random.default_rng(seed)
-    corners = rng.uniform(-40, 40, (60, 2))
-    xy = (corners[:, None] + rng.uniform(0, 4, (60, 80, 2))).reshape(-1, 2)
+    corners = rng.uniform(-44, 40, (180, 2))
+    xy = (corners[:, None] + rng.uniform(0, 4, (180, 80, 2))).reshape(-1, 2)
     z = xy @ plane[:2] + plane[2] + rng.uniform(0.2, 1.4, len(xy))
     hidden = (np.abs(points[:, None, :2] - corners - 2) < 2).all(axis=2).any(axis=1)
     things = np.column_stack([xy, z, np.zeros(len(xy))]).astype(np.float32)
@@ -45,7 +45,7 @@ def test_a_bare_road_is_found(a, b, c):
 @pytest.mark.parametrize("plane", [(0.0, 0.0, 0.0), (0.02, -0.03, 0.1), (-0.03, 0.0, -0.2)])
 def test_what_stands_on_the_road_does_not_lift_it(plane):
     points = with_things(road(np.array(plane)), np.array(plane))
-    assert error_m(fit_ground(points), np.array(plane)) < 0.2
+    assert error_m(fit_ground(points), np.array(plane)) < 0.04  # least squares: 0.06 to 0.09
 
 
 def test_the_order_of_points_does_not_matter():
