@@ -79,7 +79,7 @@ class Heads:
     """Centre-point heads: one heat map a class and one box regression."""
 
     stride: Count  # output cells are this many of the grid's
-    score_threshold: Annotated[float, Range(0, 1)] = 0.1
+    score_threshold: Annotated[float, Range(0, 1)] = 0.2
     nms_iou: Annotated[float, Range(0, 1)] = 0.2
     max_boxes: Count = 200
     quality_weight: Annotated[float, Range(0, 1)] = 0.5  # score = heat^(1-w) * quality^w
