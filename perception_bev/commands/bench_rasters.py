@@ -147,10 +147,10 @@ def scaling(manifest: Manifest, repeats: int, seed: int) -> dict[str, object]:
     exponent: slope of log time over log points, 1 or less is linear growth over a fixed part (the
     cells, which the first points touch); ns_per_point and fixed_ms: the straight line.
     """
-    raster = LidarRaster(manifest.lidar, manifest.grid)
     scenes = {str(n): made_up(n, seed) for n in SCALING}
-    times = in_turns({n: partial(raster.draw, scene.lidar, scene.plane)
-                      for n, scene in scenes.items()}, repeats)
+    # a raster of its own each: a call clears what the one before it drew
+    times = in_turns({n: partial(LidarRaster(manifest.lidar, manifest.grid).draw, scene.lidar,
+                                 scene.plane) for n, scene in scenes.items()}, repeats)
     medians = [float(np.median(times[str(n)])) for n in SCALING]
     exponent = np.polyfit(np.log(SCALING), np.log(medians), 1)[0]
     slope, fixed = np.polyfit(SCALING, medians, 1)
