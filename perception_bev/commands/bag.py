@@ -46,6 +46,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=Path, metavar="FILE",
                         help="names of the frames to use, one a line (default: all)")
     parser.add_argument("--first", type=int, metavar="N", help="only the first N of them")
+    parser.add_argument("--repeat", type=int, metavar="N",
+                        help="the first frame N times at the rig's rate, as if parked")
     parser.add_argument("--spacing", choices=("original", "period"), default="original",
                         help="original: the data set's own time; period: frame after frame at the "
                              "rig's rate, gaps are closed and announced as epochs "
@@ -88,6 +90,9 @@ def _convert(args: argparse.Namespace) -> int:
     from perception_bev.recordings.convert import convert
 
     recording = _open(args)
+    if args.repeat:
+        from perception_bev.recordings.repeat import Repeated
+        recording = Repeated(recording, 0, args.repeat)
     count = len(recording) if args.first is None else min(args.first, len(recording))
     with _progress() as bar:
         task = bar.add_task(args.dataset, total=count)
