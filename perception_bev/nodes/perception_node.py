@@ -8,7 +8,6 @@ says what is missing. With `autostart` (the default) the node does both by itsel
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -27,7 +26,7 @@ from perception_bev.inputs.build import camera_slots
 from perception_bev.latency.report import status_values
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
-from perception_bev.nodes import spin, table
+from perception_bev.nodes import spin
 from perception_bev.nodes.clock import ClockReader
 from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
@@ -271,7 +270,6 @@ def _text_of(err: Exception) -> str:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: run until a signal comes; 2 when the parameters are wrong."""
-    os.environ.update(table.environment())
     try:
         stopping = spin.init(args)
         node = PerceptionNode()

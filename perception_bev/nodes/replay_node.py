@@ -11,6 +11,7 @@ bag is damaged (its readable part is played) or a parameter is wrong.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import UInt32
 
 from perception_bev.errors import ConfigError, PerceptionError
+from perception_bev.nodes import table
 from perception_bev.recordings import player
 from perception_bev.recordings.bag_metadata import TopicInfo
 from perception_bev.recordings.bag_reader import BagReader
@@ -225,6 +227,7 @@ def _message_type(name: str) -> type | None:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: play the bag that the parameters name; the exit code."""
+    os.environ.update(table.environment())  # the writer's DDS profile decides what gets through
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ReplayNode()

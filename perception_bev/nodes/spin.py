@@ -3,6 +3,7 @@ the middle of taking a message would come out of rclpy as another error."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -11,11 +12,15 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from perception_bev.nodes import table
+
 LOOK_S = 0.2  # how long a signal may have to wait
 
 
 def init(args: list[str] | None = None) -> threading.Event:
-    """`rclpy.init`, and an event that SIGINT and SIGTERM set (once or often)."""
+    """`rclpy.init` with our DDS profile where none is chosen, and an event that SIGINT and SIGTERM
+    set (once or often)."""
+    os.environ.update(table.environment())
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

@@ -112,7 +112,9 @@ class Perception:
         self._queues: dict[str, deque] = {name: deque() for name in calibration.rig.sensors}
         self._decoding: set[str] = set()  # sensors that have a job in the pool, one at most
         self._closed = False
-        self._decoders = ThreadPoolExecutor(deployment.decode_threads, "decode")
+        # Clouds take under a millisecond: they must not queue behind pictures, which take ten.
+        self._clouds = ThreadPoolExecutor(1, "clouds")
+        self._pictures = ThreadPoolExecutor(deployment.decode_threads, "pictures")
         self._backbone = ThreadPoolExecutor(1, "camera")
         self._lock = threading.Lock()
         self._arrived = threading.Event()
@@ -248,7 +250,8 @@ class Perception:
         """Stop all threads and give back the engines. What is pushed from now on is ignored."""
         with self._lock:
             self._closed = True
-        self._decoders.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._clouds, self._pictures):
+            pool.shutdown(wait=True, cancel_futures=True)
         self._backbone.shutdown(wait=True, cancel_futures=True)
         self.stages.close()
 
@@ -289,7 +292,9 @@ class Perception:
         """
         if self._queues[sensor] and sensor not in self._decoding and not self._closed:
             self._decoding.add(sensor)
-            self._decoders.submit(self._decode_next, sensor)
+            is_camera = sensor in self._calibration.rig.cameras
+            pool = self._pictures if is_camera else self._clouds
+            pool.submit(self._decode_next, sensor)
 
     def _decode_next(self, sensor: str) -> None:
         """Decode the oldest waiting frame of a sensor, hand it over, and ask for the next."""
