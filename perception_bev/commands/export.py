@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     model = _trained(manifest, args.work)
     save_file(model.state_dict(), args.out / parity.WEIGHTS)
     complete = export.export(model, manifest, args.out)
-    for name in ("curve.png", "split.json"):
+    for name in ("curve.png", "split.json", "held_out.txt"):
         if (args.work / name).exists() and args.work != args.out:
             shutil.copy(args.work / name, args.out / name)
     sizes = {name: (args.out / engine.file).stat().st_size
