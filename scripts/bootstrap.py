@@ -31,7 +31,6 @@ from bootstrap_tools import (
     Stamp,
     apt_install,
     can_import,
-    can_load,
     pip_install,
     run,
     say,
@@ -43,11 +42,6 @@ INTERFACES = ROOT / "scripts" / "interfaces"
 OLDEST, NEWEST = (3, 11), (3, 13)  # the CPython versions that constraints.txt has wheels for
 RUNTIME_INTERFACES = ("tf2_msgs", "vision_msgs")
 TEST_INTERFACES = ("autoware_perception_msgs", "radar_msgs")
-OPEN3D_LIBRARIES = {  # shared library: Debian package
-    "libusb-1.0.so.0": "libusb-1.0-0",
-    "libGL.so.1": "libgl1",
-    "libgomp.so.1": "libgomp1",
-}
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,6 @@ def set_up(profile: str, machine: Machine) -> None:
         install("train", machine)
         install("test", machine)
         install_interfaces(TEST_INTERFACES, machine)
-        install_open3d_libraries()
     install_this_package(machine)
 
 
@@ -203,15 +196,6 @@ def require_compiler() -> None:
         apt_install(missing, why="messages without a wheel are compiled")
 
 
-def install_open3d_libraries() -> None:
-    """open3d is a second opinion in the tests: without it those skip, so this stops nothing."""
-    missing = [package for library, package in OPEN3D_LIBRARIES.items() if not can_load(library)]
-    if not missing:
-        return
-    try:
-        apt_install(missing, why="open3d loads them")
-    except SetupError as err:
-        say(f"tests against open3d will be skipped: {err}; cure: {err.cure}")
 
 
 def install_this_package(machine: Machine) -> None:

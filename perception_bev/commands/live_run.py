@@ -127,7 +127,8 @@ class _Memory:
 def _child(executable: str, parameters: dict[str, Any]) -> Child:
     values = {name: value if isinstance(value, (bool, float)) else str(value)
               for name, value in parameters.items()}
-    entry = Entry(executable, executable, lambda _: values, respawn=False, vital=True)
+    # Any of them that ends by itself ends the run: there is nothing more to measure.
+    entry = Entry(executable, executable, lambda _: values, respawn=False, ends_all=True)
     return Child(entry, [sys.executable, "-m", entry.module, *ros_words(values)])
 
 
