@@ -133,10 +133,12 @@ class Subscriptions:
               overrides: QoSOverridingOptions | None = None) -> Subscription:
         def incompatible(event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
-            self._node.get_logger().error(
-                f"{topic}: a publisher does not offer what this node asks for ({policy}); nothing "
-                f"of it arrives. Cure: set qos_overrides.{topic}.subscription.{policy.lower()} "
-                "for this node, or change the publisher")
+            name = self._node.resolve_topic_name(topic)
+            cure = "change the publisher" if overrides is None else (
+                f"set qos_overrides.{name}.subscription.{policy.lower()} for this node, or change "
+                "the publisher")
+            self._node.get_logger().error(f"{name}: a publisher does not offer what this node asks "
+                                          f"for ({policy}); nothing of it arrives. Cure: {cure}")
 
         try:
             return self._node.create_subscription(

@@ -30,21 +30,38 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
         progress: wraps the iteration over indices (tqdm, rich).
     """
     chosen = iter(range(len(recording)) if indices is None else indices)
-    runs: dict[str, tuple[Perception, Ingest]] = {}
+    runs: dict[tuple[str, ...], _Run] = {}
     try:
         for index in progress(chosen) if progress else chosen:
             calibration = calibration_of(recording, index)
-            if calibration.rig.name not in runs:
-                made = Perception(model, calibration, deployment or Deployment(),
-                                  time.monotonic_ns)
-                runs[calibration.rig.name] = made, Ingest(made.manifest, calibration)
-            perception, ingest = runs[calibration.rig.name]
-            sample = recording[index]
-            bundle = ingest.bundle(sample)
-            yield sample, perception.process(bundle, Trace(0, 0), sensors, EVALUATED_SCORE).boxes
+            vehicle = (calibration.rig.name, *calibration.rig.sensors)
+            if vehicle not in runs:
+                runs[vehicle] = _Run(model, calibration, deployment or Deployment())
+            yield runs[vehicle].detect(recording[index], calibration, sensors)
     finally:
-        for perception, _ in runs.values():
-            perception.close()
+        for run in runs.values():
+            run.perception.close()
+
+
+class _Run:
+    """The model on one vehicle, whose calibration may differ from drive to drive."""
+
+    def __init__(self, model: Path, calibration: Calibration, deployment: Deployment) -> None:
+        self.perception = Perception(model, calibration, deployment, time.monotonic_ns)
+        self._take(calibration)
+
+    def detect(self, sample: Sample, calibration: Calibration,
+               sensors: Sequence[Modality]) -> tuple[Sample, Boxes3D]:
+        if not calibration.same_as(self._calibration):
+            self.perception.recalibrate(calibration)
+            self._take(calibration)
+        bundle = self._ingest.bundle(sample)
+        output = self.perception.process(bundle, Trace(0, 0), sensors, EVALUATED_SCORE)
+        return sample, output.boxes
+
+    def _take(self, calibration: Calibration) -> None:
+        self._calibration = calibration
+        self._ingest = Ingest(self.perception.manifest, calibration)
 
 
 def calibration_of(recording: Recording, index: int) -> Calibration:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from perception_bev.commands.main import main
 from perception_bev.engines import golden
 from perception_bev.manifest import load_manifest
 from perception_bev.network.export import write_manifest
+
+SHIPPED = sorted(file.parent for file in Path(__file__).parents[2].glob("models/*/model.yaml"))
 
 
 @pytest.fixture
@@ -43,6 +46,11 @@ def test_a_whole_model_passes(tiny_model, tmp_path, capsys):
     assert all(value <= result["tolerance"] for value in result["golden"].values())
     printed = capsys.readouterr().out
     assert all(name in printed for name in result["golden"])
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_the_models_of_this_repository_pass(folder):
+    assert verify(folder) == 0
 
 
 def test_drift_is_printed_and_fails(copy, tmp_path):

@@ -192,6 +192,11 @@ def test_holes_are_named_until_topics_fill_them_and_followed_then(tiny_model, ve
                        "front: no CameraInfo on camera/front/camera_info",
                        "top: no transform", "nose: no transform"):
             assert wanted in said["message"]
+        volatile = vehicle.node.create_publisher(
+            message_class("tf2_msgs/msg/TFMessage"), "/tf_static", 1)
+        wait_for(lambda: node.says("/tf_static: a publisher does not offer what this node asks "
+                                   "for (DURABILITY); nothing of it arrives"), "the QoS's fault")
+        vehicle.node.destroy_publisher(volatile)
         vehicle.active = ALL | {"info"}
         after(status, lambda s: s["level"] == ERROR and "CameraInfo" not in s["message"], "a lens")
         publish_places(vehicle)

@@ -144,6 +144,8 @@ def test_newest_frames_win_while_the_decoder_is_busy(tiny_model, monkeypatch):
         drive.settle()
         condition = perception.condition()
         kept = perception.collector.waiting
+        stamps = [f.stamp_ns for f in perception.collector._tracks["front"].frames]
+    assert stamps == [START_NS, START_NS + 98 * MS, START_NS + 99 * MS], "the newest win"
     assert condition.drops["front", "superseded"] == 100 - 1 - QUEUED
     assert condition.received["front"] == 100 == kept + sum(condition.drops.values())
 

@@ -89,10 +89,12 @@ def test_nothing_is_lost_uncounted(tiny_model, decode_threads):
         pushing = [pool.submit(crowd.push, name) for name in ("front", "top", "nose")]
         others = [pool.submit(f) for f in (crowd.push_odometry, crowd.recalibrate, crowd.read)]
         ticking = pool.submit(crowd.tick)
-        for future in pushing:
-            future.result()
-        wait_for(lambda: not perception._decoding, "decoding")
-        crowd.over.set()
+        try:
+            for future in pushing:
+                future.result()
+            wait_for(lambda: not perception._decoding, "decoding")
+        finally:
+            crowd.over.set()
         recalibrated, read = (f.result() for f in others[1:])
         outputs = ticking.result()
     perception.close()
