@@ -7,13 +7,14 @@ import numpy as np
 from numba import njit
 
 from perception_bev.grid import BevGrid
+from perception_bev.inputs.raster import Raster
 from perception_bev.inputs.view import IDENTITY, View
 from perception_bev.manifest import LidarInputs
 
 BELOW_M = -1.0  # points lower than this under the ground are reflections
 
 
-class LidarRaster:
+class LidarRaster(Raster):
     """Rasterises lidar points into a buffer of its own, reused by every call.
 
     Channels: occupancy 0/1 per height bin, highest and lowest point [of max_height], mean
@@ -21,19 +22,9 @@ class LidarRaster:
     """
 
     def __init__(self, spec: LidarInputs, grid: BevGrid) -> None:
-        self._spec, self._grid = spec, grid
-        rows, columns = grid.shape
-        self._out = np.zeros((spec.channels, rows * columns), np.float32)
-        self._touched = np.zeros(rows * columns, np.int32)
-        self._count = np.zeros(rows * columns, np.int32)
+        super().__init__(spec.channels, grid)
+        self._spec = spec
         self._bins = np.asarray(spec.height_bins, np.float32)
-        self._used = 0
-
-    def clear(self) -> np.ndarray:
-        """An empty raster, (1, C, X, Y) float32."""
-        _clear(self._out, self._count, self._touched, self._used)
-        self._used = 0
-        return self._out.reshape(1, -1, *self._grid.shape)
 
     def draw(self, points: np.ndarray, plane: np.ndarray, view: View = IDENTITY) -> np.ndarray:
         """(N, 4) float32 x y z [m] in base_link, intensity; plane (3,) -> (1, C, X, Y) float32.
@@ -42,21 +33,9 @@ class LidarRaster:
         """
         out = self.clear()
         self._used = _draw(
-            points, plane.astype(np.float32), view.linear.astype(np.float32),
-            view.shift.astype(np.float32), np.float32(view.height_scale),
-            np.array([self._grid.x_min, self._grid.y_min, self._grid.cell], np.float32),
-            *self._grid.shape, self._bins, np.float32(self._spec.max_height),
+            points, *self._place(plane, view), self._bins, np.float32(self._spec.max_height),
             np.float32(self._spec.log_points), self._out, self._count, self._touched)
         return out
-
-
-@njit(nogil=True, cache=True)
-def _clear(out, count, touched, used):
-    for k in range(used):
-        cell = touched[k]
-        count[cell] = 0
-        for channel in range(out.shape[0]):
-            out[channel, cell] = 0.0
 
 
 @njit(nogil=True, cache=True, fastmath=True)

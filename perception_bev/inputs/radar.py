@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from perception_bev.grid import BevGrid
+from perception_bev.inputs.raster import Raster
 from perception_bev.inputs.view import IDENTITY, View
 from perception_bev.manifest import RadarInputs
 
@@ -61,7 +62,7 @@ KERNEL_MPS = 0.3
 MIN_SHARE = 0.35  # of the returns, softly counted
 
 
-class RadarRaster:
+class RadarRaster(Raster):
     """Rasterises radar returns into a buffer of its own, reused by every call.
 
     Channels: density (log), strongest return, mean height, mean and largest |residual|, signed
@@ -69,18 +70,8 @@ class RadarRaster:
     """
 
     def __init__(self, spec: RadarInputs, grid: BevGrid) -> None:
-        self._spec, self._grid = spec, grid
-        rows, columns = grid.shape
-        self._out = np.zeros((spec.channels, rows * columns), np.float32)
-        self._touched = np.zeros(rows * columns, np.int32)
-        self._count = np.zeros(rows * columns, np.int32)
-        self._used = 0
-
-    def clear(self) -> np.ndarray:
-        """An empty raster, (1, C, X, Y) float32."""
-        _clear(self._out, self._count, self._touched, self._used)
-        self._used = 0
-        return self._out.reshape(1, -1, *self._grid.shape)
+        super().__init__(spec.channels, grid)
+        self._spec = spec
 
     def draw(self, returns: np.ndarray, plane: np.ndarray, view: View = IDENTITY) -> np.ndarray:
         """(N, 6) float32: x y z [m] in base_link, intensity [dB], residual [m/s] or NaN, wraps 0/1.
@@ -90,12 +81,10 @@ class RadarRaster:
         out = self.clear()
         spec = self._spec
         self._used = _draw(
-            returns, plane.astype(np.float32), view.linear.astype(np.float32),
-            view.shift.astype(np.float32), np.float32(view.height_scale),
-            np.array([self._grid.x_min, self._grid.y_min, self._grid.cell], np.float32),
-            *self._grid.shape, np.float32(spec.intensity_offset), np.float32(spec.intensity_scale),
-            np.float32(spec.max_height), np.float32(spec.doppler_scale),
-            np.float32(spec.log_points), self._out, self._count, self._touched)
+            returns, *self._place(plane, view), np.float32(spec.intensity_offset),
+            np.float32(spec.intensity_scale), np.float32(spec.max_height),
+            np.float32(spec.doppler_scale), np.float32(spec.log_points), self._out, self._count,
+            self._touched)
         return out
 
 
@@ -113,15 +102,6 @@ def _votes(doppler, along, speeds, period, kernel):
             total += max(np.float32(0.0), np.float32(1.0) - ratio * ratio)
         votes[s] = total
     return votes
-
-
-@njit(nogil=True, cache=True)
-def _clear(out, count, touched, used):
-    for k in range(used):
-        cell = touched[k]
-        count[cell] = 0
-        for channel in range(out.shape[0]):
-            out[channel, cell] = 0.0
 
 
 @njit(nogil=True, cache=True)

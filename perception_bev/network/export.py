@@ -84,6 +84,20 @@ def _export_one(engine: nn.Module, port: Port, file: Path) -> None:
         torch.onnx.export(engine, tuple(port.inputs.values()), str(file), dynamo=True,
                           input_names=list(port.inputs), output_names=list(port.outputs),
                           opset_version=OPSET, external_data=False, verbose=False)
+    _strip(file)
+
+
+def _strip(file: Path) -> None:
+    """Take out what the exporter notes of this machine (source paths, stack traces): the same
+    weights give the same bytes everywhere."""
+    import onnx
+
+    model = onnx.load(file)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info,
+                 *model.graph.input, *model.graph.output, *model.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    onnx.save(model, file)
 
 
 def _record_golden(engines: dict[str, EngineFile], manifest: Manifest, folder: Path,

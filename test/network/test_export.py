@@ -95,3 +95,12 @@ def test_more_camera_slots_are_more_rows_of_the_same_weights(manifest):
     Model(wide).load_state_dict(weights(manifest).state_dict())
     two, five = (export.ports(m)["fuse"].inputs["camera"].shape[1] for m in (manifest, wide))
     assert five * 2 == two * 5
+
+
+def test_files_tell_nothing_of_the_machine_that_made_them(tiny_model):
+    """Source paths would make the same weights another file on every machine."""
+    files = sorted(tiny_model.glob("*.onnx"))
+    assert len(files) == 5
+    for file in files:
+        content = file.read_bytes()
+        assert b"stack_trace" not in content and b".py" not in content
