@@ -32,8 +32,8 @@ test: setup-test ## run every test: make test [ARGS="-k name"]
 lint: setup-test ## ruff
 	$(RUN)/ruff check .
 
-bench: setup ## measure latency on this machine
-	@$(RUN)/bev bench $(ARGS)
+bench: setup ## measure the live path: make bench DATA=<folder>
+	@$(RUN)/bev bench overhead --data "$(DATA)" $(ARGS)
 
 clean: ## remove .venv and everything that was built
 	rm -rf .venv build install log dist *.egg-info .pytest_cache .hypothesis .ruff_cache

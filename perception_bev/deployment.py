@@ -20,7 +20,6 @@ class Deployment:
     threads: Annotated[int, Range(1, 256)] = 2  # inside one engine
     decode_threads: Annotated[int, Range(1, 64)] = 1  # for pictures; clouds have one of their own
     collector: Literal["deadline", "message_filters"] = "deadline"  # the second for comparison
-    budget_ms: Annotated[float, Range(1, 10_000)] = 80.0  # from t_ref to the publication
     check_golden: bool = True  # compare every engine with its stored outputs at start-up
 
 

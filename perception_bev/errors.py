@@ -29,6 +29,10 @@ class ShapeMismatch(PerceptionError):
     """An array or tensor has another shape or type than its contract states."""
 
 
+class NoSensorData(PerceptionError):
+    """No sensor contributed to a bundle: there is nothing to say about the world."""
+
+
 class EngineUnavailable(PerceptionError):
     """An inference engine, provider or device is missing; the message names the cure."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def held_out_bag(data: Path, model: Path, out: Path):
     whole = AstyxRecording(data, names)
     mine = [i for i in range(len(whole)) if whole.rig_of(i).name == RIG]
     recording = AstyxRecording(data, [whole.names[i] for i in mine])
-    bag = out / f"{RIG}_{len(mine)}"
+    key = hashlib.sha256(" ".join(recording.names).encode()).hexdigest()[:8]
+    bag = out / f"{RIG}_{key}"
     if not (bag / "metadata.yaml").exists():
         from tqdm import tqdm
         bag.parent.mkdir(parents=True, exist_ok=True)
@@ -82,12 +84,13 @@ def held_out_bag(data: Path, model: Path, out: Path):
 def figures(live) -> dict[str, Any]:
     from perception_bev.commands.live_run import COMPUTE
 
-    last = [row["status"] for row in live.outputs if "status" in row][-1]
+    last = [row["status"] for row in live.outputs if row.get("status")][-1]
     received = {key.removeprefix("received."): int(value) for key, value in last.items()
                 if key.startswith("received.")}
     modes = [row["mode"].split(" ")[0] for row in live.settled]
     return {
         "outputs": len(live.settled), "rate_hz": _rate(live.settled),
+        "cycles_without_objects": live.missed(), "repeated": live.repeated,
         "modes": {mode: modes.count(mode) for mode in sorted(set(modes))},
         "played": live.played, "received": received,
         "drops": {k.removeprefix("drops."): v for k, v in last.items() if k.startswith("drops.")},
@@ -105,7 +108,8 @@ def _rate(rows: list[dict[str, Any]]) -> float:
 
 def show(report: dict[str, Any]) -> None:
     console = Console(width=100)
-    console.print(f"\n{report['outputs']} outputs at {report['rate_hz']} Hz after a second: "
+    console.print(f"\n{report['outputs']} outputs at {report['rate_hz']} Hz after a second, "
+                  f"{report['cycles_without_objects']} cycles without: "
                   + ", ".join(f"{n} {mode}" for mode, n in report["modes"].items()))
     counts = Table("topic of sensor", "received", "drops", box=None, title_justify="left")
     for name, count in report["received"].items():
@@ -153,10 +157,9 @@ def _sample_of(recording, truth: list[list]) -> int | None:
 def _picture(sample: Sample, calibration: Calibration, rows: list[list], file: Path) -> Path:
     import cv2
 
-    from perception_bev.commands.show import MIN_SCORE, sample_picture
+    from perception_bev.commands.show import sample_picture
 
-    boxes = boxes_of(rows)
-    picture = sample_picture(sample, calibration, boxes[boxes.score >= MIN_SCORE])
+    picture = sample_picture(sample, calibration, boxes_of(rows))
     cv2.imwrite(str(file), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return file
 

@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from perception_bev.network import export, parity
 
     manifest = dataclasses.replace(load_manifest(args.work), variants={})
-    if args.cameras:
+    if args.cameras is not None:
+        if not 1 <= args.cameras <= 64:
+            raise ConfigError(f"--cameras {args.cameras}: expected 1 to 64")
         manifest = dataclasses.replace(
             manifest, camera=dataclasses.replace(manifest.camera, slots=args.cameras))
     manifest = _with_provenance(manifest, args)

@@ -22,6 +22,7 @@ from perception_bev.nodes import table
 from perception_bev.nodes.table import Entry, ros_words
 
 SETTLE_S = 1.0  # outputs of the first second are not timed: caches and clocks settle
+PERIOD_NS = 100_000_000  # of the rigs that are played
 PERCENTILES = (50, 95, 99)
 COMPUTE = ("decode", "inputs", "extract_camera", "extract_lidar", "extract_radar", "fuse", "decide",
            "post")
@@ -42,6 +43,13 @@ class LiveRun:
         """Rows with a latency, after the first second."""
         rows = [row for row in self.outputs if "latency_ms" in row and "status" in row]
         return [r for r in rows if r["t_ref_ns"] > rows[0]["t_ref_ns"] + SETTLE_S * 1e9]
+
+    def missed(self) -> int:
+        """Output cycles between the first and the last timed output that had no objects."""
+        stamps = [row["t_ref_ns"] for row in self.settled]
+        if len(stamps) < 2:
+            return 0
+        return round((stamps[-1] - stamps[0]) / PERIOD_NS) + 1 - len(stamps)
 
     def latency_ms(self) -> dict[str, float]:
         return summary([row["latency_ms"] for row in self.settled])
@@ -93,15 +101,18 @@ def run_live(bag: Path, rig: Path, model: Path, seconds: float, folder: Path,
     with log.open("w") as lines:
         team = Team(children, environment, lambda line: _log(line, lines, quiet))
         rss = _Memory(children[-1])
-        timer = threading.Timer(seconds, lambda: (rss.read(), team.stop()))
+        over = threading.Event()
+        timer = threading.Timer(seconds, lambda: (over.set(), rss.read(), team.stop()))
         timer.start()
         code = team.run()
         timer.cancel()
-    if not report.exists() or not json.loads(report.read_text())["outputs"]:
-        raise PerceptionError(f"no output came (exit code {code}); the nodes' log is {log}:\n"
+    result = json.loads(report.read_text()) if report.exists() else {"outputs": []}
+    received = [r["received_ns"] for r in result["outputs"] if "received_ns" in r]
+    if not over.is_set() or not received or not played.exists():
+        what = "a node ended" if not over.is_set() else "no output came"
+        raise PerceptionError(f"{what} (exit code {code}); the nodes' log is {log}:\n"
                               + "\n".join(log.read_text().splitlines()[-12:]))
-    result = json.loads(report.read_text())
-    first = min(r["received_ns"] for r in result["outputs"] if "received_ns" in r)
+    first = min(received)
     return LiveRun(result["outputs"], json.loads(played.read_text())["published"],
                    first / 1e9 - rss.started_at, rss.megabytes, result["repeated"])
 

@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 
 FIRST_STEPS = """\
 first steps:
-  bev demo                                   see it work, without a sensor or a bag
+  bev demo --data DIR                        see it work on recorded sensors
   bev doctor                                 what this computer has and lacks
   bev rig init --bag drive.mcap --out rig.yaml
                                              describe your vehicle from a recording
@@ -50,6 +50,7 @@ first steps:
 
 `bev VERB --help` shows the arguments of a verb and an example."""
 
+TRAINING_PACKAGES = ("torch", "onnx", "onnxscript")  # not needed to run, so not always there
 PLACEHOLDER = "this verb is not part of this installation"
 
 
@@ -79,6 +80,11 @@ def _run(parsed: argparse.Namespace) -> int:
         return int(parsed.run(parsed) or 0)
     except PerceptionError as err:
         return _report(err, parsed.debug)
+    except ModuleNotFoundError as err:
+        if err.name not in TRAINING_PACKAGES:
+            raise
+        return _report(PerceptionError(f"this needs {err.name}: make setup-test, or pip install -r "
+                                       "requirements/train.txt"), parsed.debug)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `bev ... | head`

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from perception_bev.errors import ConfigError
+
 HELP = """draw a recorded sample with its boxes
 
 All cameras side by side, then the scene from above. White: ground truth; coloured: what a model
@@ -15,7 +17,7 @@ finds, when one is given.
 example: bev show --dataset nuscenes_sample --root DIR --out rig.png"""
 
 TILE = 640  # width of one camera's picture [px]
-MIN_SCORE = 0.3
+MIN_SCORE = 0.2  # as the shipped models publish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from perception_bev.pipeline.offline import calibration_of, detect
 
     recording = _recording(args)
+    if not 0 <= args.index < len(recording):
+        raise ConfigError(f"--index {args.index}: the recording has {len(recording)} samples")
     calibration, sample = calibration_of(recording, args.index), recording[args.index]
     found = None
     if args.model:

@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 from perception_bev import resources
+from perception_bev.errors import ConfigError
 
 HELP = "train a model; a run that was cut off goes on where it stopped"
 EPILOG = """example:
-  bev train --dataset astyx --root ~/data/astyx --work runs/astyx --steps 12000
+  bev train --dataset astyx --root ~/data/astyx --work runs/astyx --steps 12500
   bev export --work runs/astyx --out models/astyx"""
 
 
@@ -47,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     held = split.hold_out(recording.groups(), args.hold_out, args.seed)
     names = {"trained": [n for n, h in zip(recording.names, held, strict=True) if not h],
              "held_out": [n for n, h in zip(recording.names, held, strict=True) if h]}
-    args.work.mkdir(parents=True, exist_ok=True)
-    (args.work / "split.json").write_text(json.dumps(names, indent=1))
-    (args.work / "held_out.txt").write_text("\n".join(names["held_out"]) + "\n")
-    (args.work / "model.yaml").write_text(Path(config).read_text())
+    _record(args.work, {
+        "split.json": json.dumps(names, indent=1),
+        "held_out.txt": "\n".join(names["held_out"]) + "\n",
+        "model.yaml": Path(config).read_text()})
     items = astyx.labelled(recording, manifest, [i for i, h in enumerate(held) if not h])
     print(f"{len(items)} samples to train on, {int(held.sum())} held out")
     recipe = Recipe(args.steps, args.batch, args.rate, seed=args.seed)
@@ -58,3 +59,17 @@ def run(args: argparse.Namespace) -> int:
     curve.draw(args.work / "history.json", args.work / "curve.png")
     print(f"weights and learning curve in {args.work}; next: bev export --work {args.work}")
     return 0
+
+
+def _record(work: Path, files: dict[str, str]) -> None:
+    """What a run is made of. A run that goes on must be made of the same: else frames that were
+    held out would be trained on, and the record would say they were not."""
+    for name, text in files.items():
+        file = work / name
+        if (work / "checkpoint.safetensors").exists() and (
+                not file.exists() or file.read_text() != text):
+            raise ConfigError(f"{work}: its {name} is of another run (another seed, share, data or "
+                              "model description); name another folder, or give the same arguments")
+    work.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (work / name).write_text(text)

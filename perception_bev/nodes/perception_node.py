@@ -38,6 +38,7 @@ from perception_bev.tf import TransformTree
 
 IDLE_S = 0.5  # the runner looks around at least so often
 RECHECK_S = 1.0  # how often a calibration from topics is compared with the one in use
+RELOAD_S = 30.0  # until a model that could not be loaded is tried again
 MISSING_PERIOD_S = 1.0  # `status` of an incomplete calibration
 STALE_NS = 1_000_000_000  # an output that is older was not made of fresh stamps
 
@@ -79,8 +80,9 @@ class PerceptionNode(LifecycleNode):
         if result != TransitionCallbackReturn.SUCCESS:
             return result
         super().on_activate(state)  # the publishers first: the runner has something to say at once
-        self._stopping.clear()
-        self._runner = threading.Thread(target=self._run, name="runner", daemon=True)
+        self._stopping = threading.Event()  # of this runner alone: an old one stays stopped
+        self._runner = threading.Thread(target=self._run, args=(self._stopping,), name="runner",
+                                        daemon=True)
         self._runner.start()
         return TransitionCallbackReturn.SUCCESS
 
@@ -156,22 +158,23 @@ class PerceptionNode(LifecycleNode):
 
     # -- the runner's thread -------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, stopping: threading.Event) -> None:
         """Outputs as they become due, until the node is deactivated."""
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             try:
                 if self._perception is None and not self._complete_calibration():
-                    self._stopping.wait(MISSING_PERIOD_S)
+                    stopping.wait(MISSING_PERIOD_S)
                     continue
                 self._perception.wait(self._patience_s())
                 self._publish_due()
                 self._follow_calibration()
             except Exception as err:  # a fault of ours: say so, go on with the next output
-                if self._stopping.is_set() or not self.context.ok():
+                if stopping.is_set() or not self.context.ok():
                     return
                 with contextlib.suppress(Exception):  # the context may end at any moment
                     self._say_no_output(self._clock_reader.now().ros_ns, _text_of(err))
-                self._stopping.wait(0.1)
+                # Without engines nothing heals by trying again at once.
+                stopping.wait(0.1 if self._perception is not None else RELOAD_S)
 
     def _publish_due(self) -> None:
         perception = self._perception
@@ -192,9 +195,8 @@ class PerceptionNode(LifecycleNode):
         return min(max((due - time.monotonic_ns()) / 1e9, 0.0), IDLE_S)
 
     def _publish(self, output: Output) -> None:
-        if output.trace.published is None:
-            self._publications.objects(output)
-            output.trace.published = time.monotonic_ns()
+        self._publications.objects(output)
+        output.trace.published = time.monotonic_ns()
         level = DiagnosticStatus.OK if output.mode == "full" else DiagnosticStatus.WARN
         message = output.mode if not output.reasons else (
             f"{output.mode} ({'; '.join(output.reasons)})")
@@ -217,10 +219,11 @@ class PerceptionNode(LifecycleNode):
 
     def _complete_calibration(self) -> bool:
         try:
-            self._take_calibration(resolve(self._rig, self._tf, self._infos))
-        except PerceptionError as err:
+            calibration = resolve(self._rig, self._tf, self._infos)
+        except CalibrationError as err:
             self._say_no_output(self._clock_reader.now().ros_ns, str(err))
             return False
+        self._take_calibration(calibration)
         self._sensor_inputs.perception = self._perception
         return True
 
@@ -244,7 +247,11 @@ class PerceptionNode(LifecycleNode):
         began = time.monotonic()
         perception = Perception(self._value("model"), calibration, self._deployment,
                                 time.monotonic_ns, self._collector_class())
-        perception.warm_up()
+        try:
+            perception.warm_up()
+        except Exception:
+            perception.close()
+            raise
         self._perception, self._calibration = perception, calibration
         self.get_logger().info(f"ready: rig '{calibration.rig.name}', model "
                                f"'{perception.manifest.name}', loaded and warm in "

@@ -56,7 +56,8 @@ class Subscriptions:
             self._add(TFMessage, "/tf", self._tf_odometry, STREAM)
         elif rig.odometry_topic is not None:
             self._add(Odometry, rig.odometry_topic, self._odometry, STREAM)
-        if any(sensor.extrinsics == FROM_TF for sensor in rig.sensors.values()):
+        if rig.odometry == FROM_TF or any(
+                sensor.extrinsics == FROM_TF for sensor in rig.sensors.values()):
             self._add(TFMessage, "/tf_static", lambda m: tf.set_message(m, static=True), LATCHED)
         for name, camera in rig.cameras.items():
             if camera.intrinsics == FROM_CAMERA_INFO:
@@ -93,23 +94,26 @@ class Subscriptions:
             return
         try:
             stamp, pose, linear, angular = read.read_odometry(message)
+            if message.child_frame_id.lstrip("/") not in ("", self._rig.base_frame):
+                raise BadMessage("wrong_frame", f"it moves {message.child_frame_id}, the rig's "
+                                                f"base frame is {self._rig.base_frame}")
         except BadMessage as err:
             self._node.get_logger().warning(f"odometry refused: {err}", throttle_duration_sec=5.0)
             return
         self.perception.push_odometry(stamp, pose, linear, angular)
 
     def _tf_odometry(self, message: TFMessage) -> None:
-        """odom_frame <- base_frame, as one transform; the twist is derived from its motion."""
-        if self.perception is None:
+        """odom_frame <- base_frame, through any frames between; the twist is derived from it."""
+        if self.perception is None or not self._tf.set_message(message, static=False):
             return
-        try:
-            found = read.read_transforms(message)
-        except BadMessage as err:
-            self._node.get_logger().warning(f"/tf refused: {err}", throttle_duration_sec=5.0)
-            return
-        for parent, child, pose, stamp in found:
-            if (parent, child) == (self._rig.odom_frame, self._rig.base_frame):
-                self.perception.push_odometry(stamp, pose, None, None)
+        header = message.transforms[-1].header
+        pose = self._tf.lookup(self._rig.odom_frame, self._rig.base_frame, read.stamp_ns(header))
+        if pose is not None:
+            self.perception.push_odometry(read.stamp_ns(header), pose, None, None)
+        elif self._tf.lookup(self._rig.odom_frame, self._rig.base_frame) is None:
+            self._node.get_logger().warning(
+                f"/tf does not connect {self._rig.odom_frame} with {self._rig.base_frame}: no ego "
+                "motion", throttle_duration_sec=10.0)
 
     def _epoch(self, message: UInt32) -> None:
         """A player announces a jump; the first number is only where it stands."""

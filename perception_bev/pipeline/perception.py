@@ -24,7 +24,7 @@ from perception_bev.contracts import (
     SensorFrame,
 )
 from perception_bev.deployment import Deployment
-from perception_bev.errors import BadMessage, ConfigError, PerceptionError
+from perception_bev.errors import BadMessage, ConfigError, NoSensorData, PerceptionError
 from perception_bev.inputs.build import InputBuilder, Inputs
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
@@ -194,6 +194,9 @@ class Perception:
         if bundle is None:
             return None
         try:
+            if not any(slot.present for slot in bundle.slots.values()):
+                raise NoSensorData("no sensor contributed (" + "; ".join(
+                    f"{name}: {slot.reason}" for name, slot in bundle.slots.items()) + ")")
             return self.process(bundle, self._trace_of(bundle, now))
         except PerceptionError as err:
             self._fail(str(err))
@@ -268,8 +271,8 @@ class Perception:
         # (sensor, stamp) -> the picture and what comes of it
         self._feature_store: OrderedDict[tuple[str, int], tuple[CameraFrame, Future]] = (
             OrderedDict())
-        # (sensor, stamp) -> arrived, decoding began, ended [monotonic ns]
-        self._timings: OrderedDict[tuple[str, int], tuple[int, int, int]] = OrderedDict()
+        # sensor -> stamp -> arrived, decoding began, ended [monotonic ns]
+        self._timings: dict[str, OrderedDict[int, tuple[int, int, int]]] = {}
 
     def _trace_of(self, bundle: SensorBundle, now: Now) -> Trace:
         """A trace that holds when this bundle's frames came and how long they were decoded."""
@@ -277,7 +280,8 @@ class Perception:
         keys = [(name, frame.stamp_ns) for name, slot in bundle.slots.items()
                 for frame in slot.frames]
         with self._lock:
-            timings = [self._timings[key] for key in keys if key in self._timings]
+            timings = [found for name, stamp in keys
+                       if (found := self._timings.get(name, {}).get(stamp)) is not None]
         last = max((arrived for arrived, _, _ in timings), default=now.mono_ns)
         ready = last if bundle.closed_by == "complete" else now.mono_ns
         trace = Trace(t_ref, max(ready, t_ref))
@@ -324,9 +328,10 @@ class Perception:
     def _hand_over(self, sensor: str, frame: SensorFrame, arrived: Now,
                    timing: tuple[int, int, int]) -> None:
         with self._lock:
-            self._timings[sensor, frame.stamp_ns] = timing
-            while len(self._timings) > KEPT_TIMINGS * len(self._queues):
-                self._timings.popitem(last=False)
+            timings = self._timings.setdefault(sensor, OrderedDict())
+            timings.setdefault(frame.stamp_ns, timing)  # a repeated stamp came before
+            while len(timings) > KEPT_TIMINGS:
+                timings.popitem(last=False)
             duplicate = (sensor, frame.stamp_ns) in self._feature_store
             if isinstance(frame, CameraFrame) and not duplicate:
                 self._start_features(sensor, frame)

@@ -93,7 +93,7 @@ def _todos(rig: Rig) -> Iterator[Finding]:
         if getattr(sensor, "intrinsics", None) == TODO:
             yield Finding("error", f"{name}: intrinsics are TODO in the file")
     if rig.odometry is None:
-        yield Finding("warning", "no odometry: no deskewing, no memory")
+        yield Finding("warning", "no odometry: no deskewing, Doppler from the scan alone")
 
 
 def _camera_infos(rig: Rig, seen: Observations) -> dict[str, CameraModel]:
@@ -191,10 +191,10 @@ def _wanted_fields(sensor: Sensor) -> Iterator[tuple[str, str]]:
 
 def _odometry(rig: Rig, seen: Observations) -> Iterator[Finding]:
     if rig.odometry_topic is not None and find_topic(rig.odometry_topic, seen) is None:
-        yield Finding("warning", f"nothing on {rig.odometry_topic}: no deskewing, no memory")
+        yield Finding("warning", f"nothing on {rig.odometry_topic}: no deskewing, Doppler from the scan alone")
     if rig.odometry is None and rig.odom_frame not in seen.tf.frames():
         yield Finding("warning", f"no odometry topic, and no {rig.odom_frame} on /tf: "
-                                 "no deskewing, no memory")
+                                 "no deskewing, Doppler from the scan alone")
 
 
 def _row(rig: Rig, name: str, sensor: Sensor, seen: Observations | None) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def _odometry_lines(seen: Observations) -> Iterator[str]:
     if not found:
         frames = seen.tf.frames()
         yield f"odom_frame: odom{'' if 'odom' in frames else '  # not on /tf either'}"
-        yield "# TODO: without odometry there is no deskewing and no memory. odometry: {topic: ...}"
+        yield "# TODO: without odometry there is no deskewing. odometry: {topic: ...}"
         return
     yield f"odom_frame: {_text(found[0].frame_id or 'odom')}"
     others = _comment(", ".join(what.topic for what in found[1:]))

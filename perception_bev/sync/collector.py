@@ -276,7 +276,7 @@ class Collector:
                             closed_by, odom_from_base)
 
     def _slot(self, track: Track, t_ref: int, at: int) -> Slot:
-        """The reference is never used twice: what it saw is in the memory already."""
+        """The reference is never used twice: without it a bundle is masked, as trained."""
         return track.take(t_ref, at, may_reuse=track is not self._reference)
 
     def _advance(self, t_ref: int) -> None:

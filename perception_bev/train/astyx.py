@@ -22,7 +22,9 @@ def labelled(recording: AstyxRecording, manifest: Manifest,
     items = []
     for index in indices:
         calibration = recording.calibration_of(index)
-        decoders = ingest.setdefault(calibration.rig.name, Ingest(manifest, calibration))
+        if calibration.rig.name not in ingest:
+            ingest[calibration.rig.name] = Ingest(manifest, calibration)
         sample = recording[index]
-        items.append(Labelled(sample.name, decoders.bundle(sample), calibration, sample.truth))
+        bundle = ingest[calibration.rig.name].bundle(sample)
+        items.append(Labelled(sample.name, bundle, calibration, sample.truth))
     return items

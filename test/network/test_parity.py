@@ -1,5 +1,6 @@
 """The chain of engines gives what torch gives, and the comparison sees a difference."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -53,3 +54,20 @@ def test_other_weights_are_seen(parts, tiny_model):
 def test_missing_weights_are_named(parts, tmp_path):
     with pytest.raises(EngineMismatch, match=r"weights\.safetensors: missing"):
         parity.load_weights(parts[2], tmp_path)
+
+
+def test_a_wrong_heat_map_is_seen(parts, tiny_model):
+    _, stages, manifest = parts
+    other = parity.load_weights(manifest, tiny_model)
+    with torch.no_grad():
+        other.decide.heat.bias += 0.5
+    assert parity.compare(other, stages, manifest, bundles(manifest)).heat > 1e-3
+
+
+def test_a_peak_that_is_missing_counts_with_its_height_and_one_that_moved_a_cell_not():
+    ours, moved = np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.float32)
+    ours[0, 3, 3], moved[0, 3, 4] = 0.7, 0.7
+    assert parity.heat_difference(ours, ours) == 0.0
+    assert parity.heat_difference(ours, np.zeros_like(ours)) == pytest.approx(0.7)
+    assert parity.heat_difference(np.zeros_like(ours), ours) == pytest.approx(0.7)
+    assert parity.heat_difference(ours, moved) == 0.0

@@ -373,3 +373,13 @@ def test_a_vehicle_without_lidar_has_seen_nothing(tiny_model):
     output = perception.process(perception._ingest.bundle(sample), trace())
     perception.close()
     assert (output.occupancy == -1).all()
+
+
+def test_without_any_sensor_nothing_is_claimed_about_the_world(tiny_model):
+    with Drive(tiny_model) as drive:
+        warmed(drive)
+        outputs = [o for k in range(3, 9) for o in drive.cycle(k, {})]
+        failure = drive.perception.last_failure
+    assert all(any(s.present for s in o.bundle.slots.values()) for o in outputs), "reused, at most"
+    assert len(outputs) < 6
+    assert "no sensor contributed" in failure.text and "top: " in failure.text
