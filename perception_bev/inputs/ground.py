@@ -15,6 +15,7 @@ REACH_M = 50.0
 BAND_M = 1.5  # cells whose lowest point is farther from z = 0 are no ground
 SCALE_M = 0.05  # of the Cauchy weight
 PRIOR_SIGMA = np.array([0.02, 0.02, 0.25])  # slope x, slope y [m/m], height [m]
+ALIKE = 4.0  # cells beside each other err alike: so many tell as much as one would alone
 ROUNDS = 6
 
 LEVEL = np.zeros(3)  # the prior itself: z = 0
@@ -38,9 +39,9 @@ def fit_ground(points: np.ndarray) -> np.ndarray:
         residual = cells[:, 2] - design @ plane
         # what is above the plane is more often an object than what is below it is not ground
         scale = np.where(residual > 0, SCALE_M, 2 * SCALE_M)
-        weight = 1.0 / (1.0 + (residual / scale) ** 2) / SCALE_M**2
-        normal = (design * weight[:, None]).T @ design / 4.0 + np.diag(PRIOR_SIGMA**-2.0)
-        plane = np.linalg.solve(normal, (design * weight[:, None]).T @ cells[:, 2] / 4.0)
+        weight = 1.0 / (1.0 + (residual / scale) ** 2) / (ALIKE * SCALE_M**2)
+        normal = (design * weight[:, None]).T @ design + np.diag(PRIOR_SIGMA**-2.0)
+        plane = np.linalg.solve(normal, (design * weight[:, None]).T @ cells[:, 2])
     return plane
 
 

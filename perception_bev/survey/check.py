@@ -191,7 +191,8 @@ def _wanted_fields(sensor: Sensor) -> Iterator[tuple[str, str]]:
 
 def _odometry(rig: Rig, seen: Observations) -> Iterator[Finding]:
     if rig.odometry_topic is not None and find_topic(rig.odometry_topic, seen) is None:
-        yield Finding("warning", f"nothing on {rig.odometry_topic}: no deskewing, Doppler from the scan alone")
+        yield Finding("warning", f"nothing on {rig.odometry_topic}: no deskewing, Doppler from "
+                                 "the scan alone")
     if rig.odometry is None and rig.odom_frame not in seen.tf.frames():
         yield Finding("warning", f"no odometry topic, and no {rig.odom_frame} on /tf: "
                                  "no deskewing, Doppler from the scan alone")
