@@ -45,11 +45,10 @@ class LiveRun:
         return [r for r in rows if r["t_ref_ns"] > rows[0]["t_ref_ns"] + SETTLE_S * 1e9]
 
     def missed(self) -> int:
-        """Output cycles between the first and the last timed output that had no objects."""
-        stamps = [row["t_ref_ns"] for row in self.settled]
-        if len(stamps) < 2:
-            return 0
-        return round((stamps[-1] - stamps[0]) / PERIOD_NS) + 1 - len(stamps)
+        """Output cycles between timed outputs that had no objects; where the recording begins
+        again, two outputs may be nearer than a cycle."""
+        gaps = np.diff([row["t_ref_ns"] for row in self.settled])
+        return int(np.maximum(np.round(gaps / PERIOD_NS) - 1, 0).sum())
 
     def latency_ms(self) -> dict[str, float]:
         return summary([row["latency_ms"] for row in self.settled])

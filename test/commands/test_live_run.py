@@ -55,3 +55,10 @@ def test_demo_without_data_says_what_it_needs(capsys):
     from perception_bev.commands.main import main
     assert main(["demo"]) == 2
     assert "make demo DATA=" in capsys.readouterr().err
+
+
+def test_a_cycle_without_objects_is_counted(run):
+    assert run.missed() == 0
+    del run.outputs[20:23]
+    run.outputs.insert(15, {**run.outputs[14], "t_ref_ns": run.outputs[14]["t_ref_ns"] + 30 * MS})
+    assert run.missed() == 3, "and a seam of the recording does not make up for it"
