@@ -4,7 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from perception_bev.commands import train  # noqa: E402
 from perception_bev.commands.main import main  # noqa: E402
+from perception_bev.errors import ConfigError  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -26,3 +28,17 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, words, said):
     error = capsys.readouterr().err
     assert code == 2 and said in error and len(error.splitlines()) == 1
     assert not (tmp_path / "run").exists(), "nothing was begun"
+
+
+def test_a_run_that_goes_on_must_be_made_of_the_same(tmp_path):
+    """Else frames that were held out would be trained on, and the record would deny it."""
+    work = tmp_path / "run"
+    first = {"held_out.txt": "a\n", "split.json": "{}"}
+    train._record(work, first)
+    train._record(work, {**first, "held_out.txt": "b\n"})  # nothing was trained yet
+    train._record(work, first)
+    (work / "checkpoint.safetensors").touch()
+    train._record(work, first)
+    with pytest.raises(ConfigError, match=r"held_out\.txt is of another run"):
+        train._record(work, {**first, "held_out.txt": "b\n"})
+    assert (work / "held_out.txt").read_text() == "a\n", "the old record stands"
