@@ -87,6 +87,29 @@ class Heads:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Past bird's-eye-view features that `fuse` gets, warped by the ego motion since."""
+
+    ages_s: tuple[float, ...]  # [s] wanted ages of the remembered maps, newest first
+    channels: Count  # of a remembered map, at 4 cells of the grid; its validity comes on top
+
+    def __post_init__(self) -> None:
+        if not self.ages_s or not all(0 < a < b for a, b in pairwise((1e-9, *self.ages_s))):
+            raise ConfigError(f"memory.ages_s: at least one, rising, above 0; got {self.ages_s}")
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of the network's parts: how large a model is."""
+
+    camera: tuple[int, int, int, int] = (16, 32, 64, 96)  # at 1/2, 1/4, 1/8, 1/16 of the picture
+    lidar: Count = 24
+    radar: Count = 16
+    fuse: tuple[int, int, int, int] = (32, 48, 96, 128)  # at 2, 4, 8 and 16 cells of the grid
+    decide: Count = 48
+
+
+@dataclass(frozen=True)
 class EngineFile:
     """One exported network file."""
 
@@ -135,6 +158,8 @@ class Manifest:
     heads: Heads
     fused_channels: Count
     provenance: Provenance
+    widths: Widths = field(default_factory=Widths)
+    memory: Memory | None = None  # None: every frame is taken for itself
     variants: dict[str, Variant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

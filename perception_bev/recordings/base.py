@@ -15,16 +15,43 @@ from perception_bev.rig import Rig
 
 
 @dataclass(frozen=True)
+class Visibility:
+    """What the sensors got of each box in one sample; (N,) int32 each."""
+
+    lidar_points: np.ndarray
+    radar_returns: np.ndarray
+    pixels: np.ndarray  # of all cameras together, at their own resolution
+
+
+@dataclass(frozen=True)
 class Truth:
     """Annotated boxes of one sample, in base_link at its reference time."""
 
     boxes: Boxes3D  # score 1; classes are the recording's own
     occlusion: np.ndarray  # (N,) int32: 0 visible, 1 partly, 2 mostly hidden
     counted: np.ndarray  # (N,) bool: inside the evaluation's range and field of view
+    track: np.ndarray | None = None  # (N,) int64: the same object has the same number in a sequence
+    seen: Visibility | None = None  # None: the recording does not know
 
     def __post_init__(self) -> None:
-        check_array("Truth.occlusion", self.occlusion, (len(self.boxes),), np.int32)
-        check_array("Truth.counted", self.counted, (len(self.boxes),), np.bool_)
+        n = len(self.boxes)
+        check_array("Truth.occlusion", self.occlusion, (n,), np.int32)
+        check_array("Truth.counted", self.counted, (n,), np.bool_)
+        if self.track is not None:
+            check_array("Truth.track", self.track, (n,), np.int64)
+        if self.seen is not None:
+            for name in ("lidar_points", "radar_returns", "pixels"):
+                check_array(f"Truth.seen.{name}", getattr(self.seen, name), (n,), np.int32)
+
+
+@dataclass(frozen=True)
+class OdometrySample:
+    """Where the vehicle was and how it moved at one time."""
+
+    stamp_ns: int
+    odom_from_base: SE3
+    linear: np.ndarray  # (3,) [m/s] in base_link
+    angular: np.ndarray  # (3,) [rad/s] in base_link
 
 
 @dataclass(frozen=True)
@@ -36,7 +63,8 @@ class Sample:
     t_ref_ns: int
     raw: Mapping[str, tuple[RawFrame, ...]]  # by the rig's sensor names, newest last
     truth: Truth | None = None
-    odom_from_base: SE3 | None = None
+    odom_from_base: SE3 | None = None  # at t_ref
+    odometry: tuple[OdometrySample, ...] = ()  # since the sample before, up to t_ref, oldest first
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
