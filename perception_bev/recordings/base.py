@@ -64,8 +64,8 @@ class Sample:
     raw: Mapping[str, tuple[RawFrame, ...]]  # by the rig's sensor names, newest last
     truth: Truth | None = None
     odom_from_base: SE3 | None = None  # at t_ref
-    odometry: tuple[OdometrySample, ...] = ()  # since the sample before, up to t_ref, oldest first
     notes: Mapping[str, str] = field(default_factory=dict)
+    odometry: tuple[OdometrySample, ...] = ()  # since the sample before, up to t_ref, oldest first
 
 
 class Recording(Protocol):
