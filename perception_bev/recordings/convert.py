@@ -143,7 +143,8 @@ class _Layout:
     def place(self, sample: Sample) -> tuple[int, int | None]:
         """(ns to add to the sample's stamps, log time at which an epoch is announced or None)."""
         first = min([log_time(self._rig.sensors[name], raw.stamp_ns)
-                     for name, raw in _frames(sample)] + [sample.t_ref_ns]) - _EPOCH_LEAD_NS
+                     for name, raw in _frames(sample)] + [sample.t_ref_ns]
+                    + [motion.stamp_ns for motion in sample.odometry[:1]]) - _EPOCH_LEAD_NS
         begins = self._begins_epoch(sample)
         shift = self._shift(sample, first, begins)
         if self._before is None:
@@ -178,6 +179,7 @@ class _Content:
     def __init__(self, rig: Rig, writer: BagWriter, summary: Summary) -> None:
         self._rig, self._writer, self._summary = rig, writer, summary
         self._written: dict[str, int] = {}  # newest stamp by sensor, in the recording's time
+        self._moved_ns = -1  # newest stamp of odometry, in the recording's time
         self._static_done = False
         self._twist = _STANDING
         for name, camera in rig.cameras.items():
@@ -194,7 +196,7 @@ class _Content:
         if epoch_ns is not None:
             self._summary.epochs += 1
             self._written.clear()
-            self._twist = _STANDING
+            self._moved_ns, self._twist = -1, _STANDING
             out.append(_Timed(epoch_ns, messages.EPOCH_TOPIC, messages.EPOCH_TYPE,
                               messages.epoch_message(self._summary.epochs - 1)))
         if not self._static_done:
@@ -207,8 +209,11 @@ class _Content:
         if sample.truth is not None:
             self._writer.custom[CLASSES_KEY] = ",".join(sample.truth.boxes.classes)
             t_ref = sample.t_ref_ns + shift
-            out.append(_Timed(t_ref, messages.TRUTH_TOPIC, messages.TRUTH_TYPE,
-                              messages.truth_message(sample.truth, t_ref, self._rig.base_frame)))
+            frame = self._rig.base_frame
+            out += [_Timed(t_ref, messages.TRUTH_TOPIC, messages.TRUTH_TYPE,
+                           messages.truth_message(sample.truth, t_ref, frame)),
+                    _Timed(t_ref, messages.TRUTH_CLOUD_TOPIC, messages.TRUTH_CLOUD_TYPE,
+                           messages.truth_cloud(sample.truth, t_ref, frame))]
         for timed in sorted(out, key=lambda item: item.log_ns):
             self._writer.write(timed.topic, timed.type, timed.message, timed.log_ns)
 
@@ -240,17 +245,25 @@ class _Content:
         return out
 
     def _motion(self, sample: Sample, following: Sample | None, shift: int) -> list[_Timed]:
-        """Odometry and /tf at the reference time; the twist is the mean one to the next sample."""
-        pose = sample.odom_from_base
-        if pose is None:
+        """Odometry and /tf at the stamps of the sample's odometry, each once; without any, at the
+        reference time, and the twist is the mean one to the next sample."""
+        if sample.odometry:
+            fresh = [m for m in sample.odometry if m.stamp_ns > self._moved_ns]
+            self._moved_ns = max(self._moved_ns, sample.odometry[-1].stamp_ns)
+            return [timed for m in fresh for timed in self._pose(
+                m.stamp_ns + shift, m.odom_from_base, m.linear, m.angular)]
+        if sample.odom_from_base is None:
             return []
         self._twist = _twist_to(sample, following) or self._twist
-        rig, t_ref = self._rig, sample.t_ref_ns + shift
+        return self._pose(sample.t_ref_ns + shift, sample.odom_from_base, *self._twist)
+
+    def _pose(self, stamp: int, pose: SE3, linear: np.ndarray, angular: np.ndarray) -> list[_Timed]:
+        rig = self._rig
         topic = rig.odometry_topic or "odometry"
-        return [_Timed(t_ref, topic, messages.ODOMETRY_TYPE, messages.WRITER.odometry(
-                    t_ref, pose, *self._twist, rig.odom_frame, rig.base_frame)),
-                _Timed(t_ref, "/tf", messages.TF_TYPE, messages.WRITER.transforms(
-                    [(rig.odom_frame, rig.base_frame, pose, t_ref)]))]
+        return [_Timed(stamp, topic, messages.ODOMETRY_TYPE, messages.WRITER.odometry(
+                    stamp, pose, linear, angular, rig.odom_frame, rig.base_frame)),
+                _Timed(stamp, "/tf", messages.TF_TYPE, messages.WRITER.transforms(
+                    [(rig.odom_frame, rig.base_frame, pose, stamp)]))]
 
 
 def _twist_to(sample: Sample, following: Sample | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -289,6 +302,6 @@ def topics_of(rig: Rig) -> list[str]:
     """Every topic that `convert` may write for a rig, as the bag names them."""
     sensors = [sensor.topic for sensor in rig.sensors.values()]
     infos = [camera.info_topic for camera in rig.cameras.values()]
-    own = [messages.TRUTH_TOPIC, messages.EPOCH_TOPIC, "/tf", "/tf_static",
-           rig.odometry_topic or "odometry"]
+    own = [messages.TRUTH_TOPIC, messages.TRUTH_CLOUD_TOPIC, messages.EPOCH_TOPIC, "/tf",
+           "/tf_static", rig.odometry_topic or "odometry"]
     return [absolute(topic) for topic in (*sensors, *infos, *own)]

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from perception_bev.contracts import Boxes3D
-from perception_bev.errors import RecordingError
+from perception_bev.errors import BadMessage, RecordingError
 from perception_bev.geometry import SE3, rotation_from_rpy, rotvec_from_rotation
+from perception_bev.messages import objects_cloud, read
 from perception_bev.messages.write import MessageWriter
-from perception_bev.raw import EncodedImage, RawFrame, RawImage
+from perception_bev.raw import EncodedImage, RawCloud, RawFrame, RawImage
 from perception_bev.recordings.bag_types import message_class
-from perception_bev.recordings.base import Truth
+from perception_bev.recordings.base import Truth, Visibility
 
 TRUTH_TOPIC = "ground_truth/objects"
 TRUTH_TYPE = "vision_msgs/msg/Detection3DArray"
+TRUTH_CLOUD_TOPIC = "ground_truth/cloud"
+TRUTH_CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 EPOCH_TOPIC = "epoch"
 EPOCH_TYPE = "std_msgs/msg/UInt32"
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
@@ -25,6 +28,7 @@ TF_TYPE = "tf2_msgs/msg/TFMessage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 WRITER = MessageWriter(message_class, np.ascontiguousarray)
+_SEEN = ("lidar_points", "radar_returns", "pixels")  # of a Visibility
 _MAGIC = {b"\xff\xd8": "jpeg", b"\x89P": "png"}
 
 
@@ -60,7 +64,8 @@ def epoch_message(number: int) -> Any:
 
 def truth_message(truth: Truth, stamp_ns: int, frame_id: str) -> Any:
     """vision_msgs/Detection3DArray. What it has no field for is in each detection's id, as
-    "occlusion=0 counted=1 vx=1.5 vy=0.0" (velocities where they are known)."""
+    "occlusion=0 counted=1 vx=1.5 vy=0.0 track=7 lidar_points=12 radar_returns=2 pixels=900", each
+    where it is known."""
     head = WRITER.header(stamp_ns, frame_id)
     return _vision("Detection3DArray", header=head,
                    detections=[_detection(truth, i, head) for i in range(len(truth.boxes))])
@@ -83,6 +88,10 @@ def _about(truth: Truth, i: int) -> str:
     if np.isfinite(truth.boxes.velocity[i]).all():
         vx, vy = (float(v) for v in truth.boxes.velocity[i])
         text += f" vx={vx!r} vy={vy!r}"
+    if truth.track is not None:
+        text += f" track={truth.track[i]}"
+    if truth.seen is not None:
+        text += "".join(f" {name}={getattr(truth.seen, name)[i]}" for name in _SEEN)
     return text
 
 
@@ -119,8 +128,19 @@ def read_truth(message: Any, classes: tuple[str, ...]) -> Truth:
     label = np.array([classes.index(name) for _, name, _ in rows], np.int32)
     boxes = Boxes3D(table[:, 0:3], table[:, 3:6], table[:, 6], table[:, 7], label, classes,
                     table[:, 8:10])
-    return Truth(boxes, np.array([int(a.get("occlusion", 0)) for _, _, a in rows], np.int32),
-                 np.array([a.get("counted", "1") == "1" for _, _, a in rows], np.bool_))
+    about = [said for _, _, said in rows]
+    seen = [_said(about, name, np.int32) for name in _SEEN]
+    return Truth(boxes, np.array([int(a.get("occlusion", 0)) for a in about], np.int32),
+                 np.array([a.get("counted", "1") == "1" for a in about], np.bool_),
+                 _said(about, "track", np.int64),
+                 None if any(counts is None for counts in seen) else Visibility(*seen))
+
+
+def _said(about: list[dict[str, str]], key: str, dtype: type) -> np.ndarray | None:
+    """(N,) values of a key that all ids have; None where one lacks it."""
+    if any(key not in said for said in about):
+        return None
+    return np.array([int(said[key]) for said in about], dtype)
 
 
 def _read_detection(detection: Any) -> tuple[list[float], str, dict[str, str]]:
@@ -133,3 +153,30 @@ def _read_detection(detection: Any) -> tuple[list[float], str, dict[str, str]]:
     velocity = [float(about.get(key, "nan")) for key in ("vx", "vy")]
     row = [centre.x, centre.y, centre.z, size.x, size.y, size.z, yaw, score, *velocity]
     return row, name, about
+
+
+def truth_cloud(truth: Truth, stamp_ns: int, frame_id: str) -> Any:
+    """sensor_msgs/PointCloud2 of messages/objects_cloud.TRUTH_OBJECT; row i is detection i of
+    `truth_message`. RecordingError for track numbers that do not fit."""
+    n = len(truth.boxes)
+    ids = np.full(n, objects_cloud.NO_ID) if truth.track is None else truth.track
+    try:
+        points = objects_cloud.object_points(truth.boxes, ids, dtype=objects_cloud.TRUTH_OBJECT)
+    except BadMessage as err:
+        raise RecordingError(f"truth: {err}") from err
+    points["occlusion"], points["counted"] = truth.occlusion, truth.counted
+    for name in _SEEN:
+        points[name] = (objects_cloud.UNKNOWN_COUNT if truth.seen is None
+                        else getattr(truth.seen, name))
+    return WRITER.cloud(RawCloud(stamp_ns, frame_id, points))
+
+
+def read_truth_cloud(message: Any, classes: tuple[str, ...]) -> Truth:
+    """Truth from a `truth_cloud`. BadMessage for a cloud that is none."""
+    points = read.read_cloud(message).points
+    objects_cloud.require(points, objects_cloud.TRUTH_OBJECT)
+    boxes, ids, _ = objects_cloud.read_objects(points, classes)
+    counts = [points[name].astype(np.int32) for name in _SEEN]
+    known = all((values >= 0).all() for values in counts)
+    return Truth(boxes, points["occlusion"].astype(np.int32), points["counted"].astype(np.bool_),
+                 ids if (ids >= 0).all() else None, Visibility(*counts) if known else None)

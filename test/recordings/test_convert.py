@@ -1,15 +1,21 @@
 """A recording becomes a bag, and the bag is the recording again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bag_scenes import LIDAR_DTYPE, MS, START_NS, SmallRecording, sample, small_rig
 from numpy.lib.recfunctions import append_fields
 
 from perception_bev.errors import RecordingError
+from perception_bev.geometry import SE3
+from perception_bev.messages import read
 from perception_bev.raw import RawCloud
 from perception_bev.recordings.bag import BagRecording
 from perception_bev.recordings.bag_reader import BagReader
+from perception_bev.recordings.base import OdometrySample
 from perception_bev.recordings.convert import convert, log_time, shift_point_time, topics_of
+from perception_bev.recordings.sample_messages import read_truth_cloud
 
 
 def same_frame(one, two, shift_ns):
@@ -146,6 +152,38 @@ def test_the_twist_is_that_of_the_poses(tmp_path):
     assert len(twists) == 3
     assert all(t.linear.x == pytest.approx(15.0, rel=0.01) for t in twists), "1.5 m in 100 ms"
     assert all(t.angular.z == pytest.approx(0.1) for t in twists)
+
+
+def moving(t_ref_ns, steps=(-100, -80, -60, -40, -20, 0)):
+    return tuple(OdometrySample(t_ref_ns + ms * MS, SE3.from_rpy(
+        np.array([ms * 0.01, 0, 0]), np.array([0, 0, 1e-3 * ms])),
+        np.array([10.0, 0, 0]), np.array([0, 0, 1.0])) for ms in steps)
+
+
+@pytest.mark.parametrize("spacing", ("original", "period"))
+def test_odometry_keeps_its_own_stamps(tmp_path, spacing):
+    recording = SmallRecording((2, 2))
+    recording._samples = [replace(s, odometry=moving(s.t_ref_ns)) for s in recording._samples]
+    summary, = convert(recording, tmp_path / "bag", spacing=spacing)
+    assert summary.epochs == 2 and summary.messages["/odometry"] == summary.messages["/tf"] == 22
+    with BagReader(tmp_path / "bag") as reader:
+        rows = [(topic, message) for topic, _, message in reader.messages(["/odometry", "/epoch"])]
+    assert rows[0][0] == "/epoch", "announced before its first motion"
+    readings = [read.read_odometry(m) for topic, m in rows if topic == "/odometry"]
+    steps = np.diff([r.stamp_ns for r in readings])
+    assert (np.delete(steps, 10) == 20 * MS).all(), "that of two samples is written once"
+    assert all(r.linear[0] == 10.0 and r.angular[2] == 1.0 for r in readings)
+
+
+def test_truth_is_there_as_a_cloud_too(tmp_path):
+    recording = SmallRecording((4,))
+    convert(recording, tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as reader:
+        clouds = [m for _, _, m in reader.messages(["/ground_truth/cloud"])]
+        classes = tuple(reader.metadata.custom["classes"].split(","))
+    for ours, cloud in zip(recording._samples, clouds, strict=True):
+        assert read.stamp_ns(cloud.header) == ours.t_ref_ns
+        same_truth(ours.truth, read_truth_cloud(cloud, classes))
 
 
 def test_a_stamp_at_the_start_is_logged_at_the_end():
