@@ -19,7 +19,7 @@ from perception_bev.raw import RawFrame
 from perception_bev.recordings.bag_metadata import TopicInfo
 from perception_bev.recordings.bag_reader import BagReader, RawMessage
 from perception_bev.recordings.bag_write import BagWriter, absolute
-from perception_bev.recordings.base import Sample, Truth
+from perception_bev.recordings.base import OdometrySample, Sample, Truth
 from perception_bev.recordings.convert import CLASSES_KEY, MAX_GAP_NS, log_time, shift_point_time
 from perception_bev.recordings.playback import Epochs, leading_stamp
 from perception_bev.recordings.player import is_epoch, is_latched
@@ -66,6 +66,7 @@ class _Place:
     entries: dict[str, list[_Entry]]
     odom_from_base: SE3 | None
     truth: tuple[int, ...] | None  # address
+    odometry: tuple[OdometrySample, ...] = ()
 
 
 class BagRecording:
@@ -113,7 +114,7 @@ class BagRecording:
         raw = {name: tuple(self._frames(name, entries, notes))
                for name, entries in place.entries.items()}
         return Sample(f"{place.t_ref_ns}", place.sequence, place.t_ref_ns, raw,
-                      self._truth(place.truth), place.odom_from_base, notes)
+                      self._truth(place.truth), place.odom_from_base, notes, place.odometry)
 
     def rig_of(self, index: int) -> Rig:
         return self._rig
@@ -207,13 +208,15 @@ class BagRecording:
             for entries in epoch.frames.values():
                 entries.sort(key=lambda entry: entry.stamp_ns)
             ego, t_refs = _Follower(epoch.motion), self._reference_times(epoch)
+            moved = sorted(epoch.motion, key=lambda reading: reading.stamp_ns)
             used: dict[str, int] = {}
             for i, t_ref in enumerate(t_refs):
                 sequence += i == 0 or last is None or t_ref - last > MAX_GAP_NS
-                last = t_ref
+                since, last = t_ref - MAX_GAP_NS if i == 0 else t_refs[i - 1], t_ref
                 entries = {name: self._choose(name, epoch.frames.get(name, []), t_ref, used)
                            for name in self._rig.sensors}
-                yield _Place(sequence, t_ref, entries, ego.at(t_ref), _nearest(truths, t_ref))
+                yield _Place(sequence, t_ref, entries, ego.at(t_ref), _nearest(truths, t_ref),
+                             _between(moved, since, t_ref))
 
     def _reference_times(self, epoch: _Epoch) -> list[int]:
         """Sweep ends on the output grid: of a faster sensor not every one."""
@@ -276,6 +279,14 @@ class _Follower:
             if reading.stamp_ns >= stamp_ns:
                 break
         return self._ego.at(stamp_ns)
+
+
+def _between(moved: list[read.OdometryReading], since_ns: int, until_ns: int
+             ) -> tuple[OdometrySample, ...]:
+    """Readings, in order, with since < stamp <= until."""
+    low, high = (bisect_right(moved, ns, key=lambda reading: reading.stamp_ns)
+                 for ns in (since_ns, until_ns))
+    return tuple(OdometrySample(*reading) for reading in moved[low:high])
 
 
 def _of_modality(modality: Modality, fits: list[_Entry], used_ns: int,

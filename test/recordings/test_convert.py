@@ -175,6 +175,21 @@ def test_odometry_keeps_its_own_stamps(tmp_path, spacing):
     assert all(r.linear[0] == 10.0 and r.angular[2] == 1.0 for r in readings)
 
 
+def test_a_bag_s_samples_have_the_odometry_since_the_one_before(tmp_path):
+    recording = SmallRecording((2, 1))
+    recording._samples = [replace(s, odometry=moving(s.t_ref_ns)) for s in recording._samples]
+    convert(recording, tmp_path / "bag")
+    bag = BagRecording(tmp_path / "bag", recording.rig_of(0))
+    assert [len(bag[i].odometry) for i in range(3)] == [6, 5, 6]
+    for i in range(3):
+        t_ref = bag[i].t_ref_ns
+        assert [(m.stamp_ns - t_ref) // MS for m in bag[i].odometry][-5:] == [-80, -60, -40, -20, 0]
+        np.testing.assert_allclose(bag[i].odometry[-1].odom_from_base.matrix,
+                                   bag[i].odom_from_base.matrix, atol=1e-9)
+    summary, = convert(bag, tmp_path / "again")
+    assert summary.messages["/odometry"] == 17
+
+
 def test_truth_is_there_as_a_cloud_too(tmp_path):
     recording = SmallRecording((4,))
     convert(recording, tmp_path / "bag")
