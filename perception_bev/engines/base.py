@@ -74,6 +74,23 @@ def check_wiring(engines: Mapping[str, Engine]) -> None:
     if channels != wanted or rows % pixels:
         raise ShapeMismatch(f"extract_camera gives {pixels} x {channels} a picture, fuse takes "
                             f"{fuse['camera'].shape} as 'camera'")
-    fused, taken = engines["fuse"].outputs[0], engines["decide"].inputs[0]
+    made = {spec.name: spec for spec in engines["fuse"].outputs}
+    fused, taken = made["fused"], engines["decide"].inputs[0]
     if fused.shape != taken.shape:
         raise ShapeMismatch(f"fuse gives {fused.shape}, decide takes {taken.shape}")
+    _check_memory(fuse, made)
+
+
+def _check_memory(taken: Mapping[str, TensorSpec], made: Mapping[str, TensorSpec]) -> None:
+    """What fuse gives to be remembered must be what it takes back, K maps of it."""
+    if ("memory" in taken) != ("remember" in made):
+        raise ShapeMismatch("fuse takes 'memory' and gives 'remember', or neither: export again")
+    if "memory" not in taken:
+        return
+    batch, slots, *one = taken["memory"].shape
+    if made["remember"].shape != (batch, *one):
+        raise ShapeMismatch(f"fuse gives {made['remember'].shape} to be remembered, takes "
+                            f"{taken['memory'].shape} as 'memory'")
+    for name, shape in (("memory_warp", (batch, slots, 2, 3)), ("memory_age", (batch, slots))):
+        if name not in taken or taken[name].shape != shape:
+            raise ShapeMismatch(f"fuse takes {slots} remembered maps; '{name}' has to be {shape}")

@@ -11,7 +11,6 @@ from perception_bev.manifest import Manifest
 from perception_bev.network.blocks import conv
 from perception_bev.outputs.heads import box_channels
 
-WIDTH = 48
 PRIOR_HEAT = 0.02  # of a cell at the start of training (Lin et al., focal loss, ICCV 2017)
 
 
@@ -21,10 +20,11 @@ class Decide(nn.Module):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        self.shared = conv(manifest.fused_channels, WIDTH)
-        self.heat = nn.Conv2d(WIDTH, len(manifest.classes), 1)
+        width = manifest.widths.decide
+        self.shared = conv(manifest.fused_channels, width)
+        self.heat = nn.Conv2d(width, len(manifest.classes), 1)
         nn.init.constant_(self.heat.bias, math.log(PRIOR_HEAT / (1 - PRIOR_HEAT)))
-        self.boxes = nn.Conv2d(WIDTH, box_channels(manifest), 1)
+        self.boxes = nn.Conv2d(width, box_channels(manifest), 1)
 
     def logits(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Heat before the sigmoid, and boxes: what the loss wants."""

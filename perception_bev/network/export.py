@@ -16,7 +16,7 @@ from perception_bev.engines.base import check_wiring, open_engine
 from perception_bev.inputs.build import CONTEXT
 from perception_bev.inputs.lift import TAPS
 from perception_bev.manifest import MANIFEST, EngineFile, Golden, Manifest, Variant
-from perception_bev.network.extract import LIDAR_CHANNELS, RADAR_CHANNELS, RASTER_STRIDE
+from perception_bev.network.extract import RASTER_STRIDE
 from perception_bev.network.model import Model
 
 OPSET = 18  # GridSample, Resize and Gather as TensorRT 10, ONNX Runtime and TVM read them
@@ -49,12 +49,22 @@ def ports(manifest: Manifest) -> dict[str, Port]:
             {"camera": torch.zeros(1, camera.slots * pixels, camera.channels),
              "lift_index": torch.zeros(1, TAPS, cells, dtype=torch.int32),
              "lift_weight": torch.zeros(1, TAPS, cells),
-             "lidar": torch.zeros(1, LIDAR_CHANNELS, *half),
-             "radar": torch.zeros(1, RADAR_CHANNELS, *half),
-             "context": torch.ones(1, len(CONTEXT))}, ("fused",)),
+             "lidar": torch.zeros(1, manifest.widths.lidar, *half),
+             "radar": torch.zeros(1, manifest.widths.radar, *half),
+             "context": torch.ones(1, len(CONTEXT)), **_memory_inputs(manifest)},
+            ("fused",) if manifest.memory is None else ("fused", "remember")),
         "decide": Port({"fused": torch.zeros(1, manifest.fused_channels, *half)},
                        ("heat", "boxes")),
     }
+
+
+def _memory_inputs(manifest: Manifest) -> dict[str, torch.Tensor]:
+    """What fuse takes of past frames, all zeros for none; nothing for a model without memory."""
+    if manifest.memory is None:
+        return {}
+    slots, shape = len(manifest.memory.ages_s), manifest.grid.coarser(4).shape
+    return {"memory": torch.zeros(1, slots, manifest.memory.channels + 1, *shape),
+            "memory_warp": torch.zeros(1, slots, 2, 3), "memory_age": torch.zeros(1, slots)}
 
 
 def export(model: Model, manifest: Manifest, folder: Path, variant: str = "fp32") -> Manifest:

@@ -8,31 +8,31 @@ from torch import nn
 from perception_bev.manifest import Manifest
 from perception_bev.network.blocks import Residual, conv, upsampled_like
 
-LIDAR_CHANNELS = 24
-RADAR_CHANNELS = 16
 CAMERA_STRIDE = 4  # of the camera's features to the picture
 RASTER_STRIDE = 2  # of the lidar's and radar's features to the grid
 
 
 class ExtractLidar(nn.Module):
-    """Raster (B, C, X, Y) -> features (B, 24, X/2, Y/2)."""
+    """Raster (B, C, X, Y) -> features (B, widths.lidar, X/2, Y/2)."""
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        self.layers = nn.Sequential(conv(manifest.lidar.channels, LIDAR_CHANNELS, stride=2),
-                                    conv(LIDAR_CHANNELS, LIDAR_CHANNELS))
+        width = manifest.widths.lidar
+        self.layers = nn.Sequential(conv(manifest.lidar.channels, width, stride=2),
+                                    conv(width, width))
 
     def forward(self, raster: torch.Tensor) -> torch.Tensor:
         return self.layers(raster)
 
 
 class ExtractRadar(nn.Module):
-    """Raster (B, C, X, Y) -> features (B, 16, X/2, Y/2)."""
+    """Raster (B, C, X, Y) -> features (B, widths.radar, X/2, Y/2)."""
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        self.layers = nn.Sequential(conv(manifest.radar.channels, RADAR_CHANNELS, stride=2),
-                                    conv(RADAR_CHANNELS, RADAR_CHANNELS))
+        width = manifest.widths.radar
+        self.layers = nn.Sequential(conv(manifest.radar.channels, width, stride=2),
+                                    conv(width, width))
 
     def forward(self, raster: torch.Tensor) -> torch.Tensor:
         return self.layers(raster)
@@ -47,15 +47,14 @@ class ExtractCamera(nn.Module):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        channels = manifest.camera.channels
-        self.stem = nn.Sequential(conv(3, 16, stride=2), conv(16, 32, stride=2))
-        self.quarter = Residual(32)
-        self.eighth = nn.Sequential(conv(32, 64, stride=2), Residual(64))
-        self.sixteenth = nn.Sequential(conv(64, 96, stride=2), Residual(96))
-        self.from_sixteenth = conv(96, 64, kernel=1)
-        self.from_eighth = conv(64, 32, kernel=1)
-        self.out = conv(32, channels)
-        self._rows, self._columns = manifest.camera.feature_shape
+        half, quarter, eighth, sixteenth = manifest.widths.camera
+        self.stem = nn.Sequential(conv(3, half, stride=2), conv(half, quarter, stride=2))
+        self.quarter = Residual(quarter)
+        self.eighth = nn.Sequential(conv(quarter, eighth, stride=2), Residual(eighth))
+        self.sixteenth = nn.Sequential(conv(eighth, sixteenth, stride=2), Residual(sixteenth))
+        self.from_sixteenth = conv(sixteenth, eighth, kernel=1)
+        self.from_eighth = conv(eighth, quarter, kernel=1)
+        self.out = conv(quarter, manifest.camera.channels)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         x = (picture.permute(0, 3, 1, 2).float() - 110.0) / 60.0
@@ -65,4 +64,3 @@ class ExtractCamera(nn.Module):
         eighth = eighth + upsampled_like(self.from_sixteenth(sixteenth), eighth)
         quarter = quarter + upsampled_like(self.from_eighth(eighth), quarter)
         return self.out(quarter).flatten(2).permute(0, 2, 1)
-

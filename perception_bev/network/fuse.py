@@ -9,14 +9,17 @@ from torch import nn
 from perception_bev.inputs.lift import TAPS
 from perception_bev.manifest import Manifest
 from perception_bev.network.blocks import Residual, conv, upsampled_like
-from perception_bev.network.extract import LIDAR_CHANNELS, RADAR_CHANNELS, RASTER_STRIDE
+from perception_bev.network.extract import RASTER_STRIDE
+from perception_bev.network.recall import Recall
 
-WIDTHS = (32, 48, 96, 128)  # at 2, 4, 8 and 16 cells of the grid
 COORDINATES = 2
 
 
 class Fuse(nn.Module):
     """Features of all modalities -> fused BEV map (B, fused_channels, X/2, Y/2).
+
+    With a memory (manifest.memory) past maps are added at the entry of the widest level, so that
+    the whole pyramid is their learned aggregation, and this frame's map comes out beside.
 
     Coordinates enter with the driving side's sign, so that a model knows where oncoming traffic
     is, in both kinds of country, although it was trained with mirrored scenes.
@@ -24,9 +27,9 @@ class Fuse(nn.Module):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        half, full, double, quad = WIDTHS
+        half, full, double, quad = manifest.widths.fuse
         lift_channels = manifest.camera.channels * len(manifest.camera.lift_heights)
-        first = LIDAR_CHANNELS + RADAR_CHANNELS + COORDINATES
+        first = manifest.widths.lidar + manifest.widths.radar + COORDINATES
         self.context = nn.Linear(4, full)
         self.skip = conv(first, half, kernel=1)
         self.down = conv(first, full, stride=2)
@@ -42,21 +45,41 @@ class Fuse(nn.Module):
         self.mix1 = conv(full, full)
         self.from1 = conv(full, half, kernel=1)
         self.mix_half = conv(half, manifest.fused_channels)
+        self.recall = None if manifest.memory is None else Recall(manifest, full)
         self._lift_shape = manifest.lift_grid.shape
         self._heights = len(manifest.camera.lift_heights)
         self.register_buffer("coordinates", _coordinates(manifest), persistent=False)
 
     def forward(self, camera: torch.Tensor, lift_index: torch.Tensor, lift_weight: torch.Tensor,
-                lidar: torch.Tensor, radar: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+                lidar: torch.Tensor, radar: torch.Tensor, context: torch.Tensor,
+                memory: torch.Tensor | None = None, memory_warp: torch.Tensor | None = None,
+                memory_age: torch.Tensor | None = None,
+                ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """camera: (B, slots * pixels, C); index, weight: (B, 4, heights * cells); lidar, radar:
-        (B, C, X/2, Y/2); context: (B, 4) camera, lidar, radar present, traffic side."""
+        (B, C, X/2, Y/2); context: (B, 4) camera, lidar, radar present, traffic side; the memory
+        as for Recall. -> fused, and with a memory what is to be remembered."""
+        first, entry = self.entry(camera, lift_index, lift_weight, lidar, radar, context)
+        if memory is None:
+            return self.pyramid(first, entry)
+        recalled = self.recall(memory, memory_warp, memory_age)
+        return self.pyramid(first, entry + recalled), self.recall.remember(entry, context)
+
+    def entry(self, camera: torch.Tensor, lift_index: torch.Tensor, lift_weight: torch.Tensor,
+              lidar: torch.Tensor, radar: torch.Tensor, context: torch.Tensor,
+              ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All modalities of one frame at 2 cells of the grid (B, ., X/2, Y/2) and, with the
+        cameras, at 4 (B, ., X/4, Y/4)."""
         mask = context[:, :, None, None]
         along, across = self.coordinates
         coordinates = torch.stack([along.expand(len(context), -1, -1),
                                    across * mask[:, 3]], dim=1)
         first = torch.cat([lidar * mask[:, 1:2], radar * mask[:, 2:3], coordinates], dim=1)
         lifted = self.lift(self._lifted(camera, lift_index, lift_weight)) * mask[:, 0:1]
-        level1 = self.level1(self.down(first) + lifted + self.context(context)[:, :, None, None])
+        return first, self.down(first) + lifted + self.context(context)[:, :, None, None]
+
+    def pyramid(self, first: torch.Tensor, entry: torch.Tensor) -> torch.Tensor:
+        """Down to 16 cells of the grid and back up to 2."""
+        level1 = self.level1(entry)
         level2 = self.level2(level1)
         level4 = self.level4(level2)
         level2 = self.mix2(level2 + upsampled_like(self.from4(level4), level2))

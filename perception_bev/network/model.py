@@ -32,8 +32,18 @@ class Model(nn.Module):
 
     def logits(self, pictures: torch.Tensor, lift_index: torch.Tensor, lift_weight: torch.Tensor,
                lidar: torch.Tensor, radar: torch.Tensor, context: torch.Tensor,
-               ) -> tuple[torch.Tensor, torch.Tensor]:
+               memory: torch.Tensor | None = None, memory_warp: torch.Tensor | None = None,
+               memory_age: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """pictures (B, slots, H, W, 3) uint8; rasters (B, C, X, Y); the rest as for Fuse.
+        Without a memory every frame is taken for itself."""
+        features = self.extract(pictures, lidar, radar, context)
+        fused = self.fuse(features[0], lift_index, lift_weight, *features[1:], context,
+                          memory, memory_warp, memory_age)
+        return self.decide.logits(fused if memory is None else fused[0])
+
+    def extract(self, pictures: torch.Tensor, lidar: torch.Tensor, radar: torch.Tensor,
+                context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Camera, lidar and radar features as Fuse takes them.
 
         An engine sees only samples that have its modality, as on the vehicle: what is absent
         must not shift the batch statistics.
@@ -42,10 +52,9 @@ class Model(nn.Module):
         present = context[:, :3] > 0
         camera = _where_present(self.extract_camera, pictures.flatten(0, 1),
                                 present[:, 0].repeat_interleave(slots))
-        fused = self.fuse(camera.reshape(batch, -1, camera.shape[-1]), lift_index, lift_weight,
-                          _where_present(self.extract_lidar, lidar, present[:, 1]),
-                          _where_present(self.extract_radar, radar, present[:, 2]), context)
-        return self.decide.logits(fused)
+        return (camera.reshape(batch, -1, camera.shape[-1]),
+                _where_present(self.extract_lidar, lidar, present[:, 1]),
+                _where_present(self.extract_radar, radar, present[:, 2]))
 
 
 def _check_strides(manifest: Manifest) -> None:

@@ -71,6 +71,33 @@ def test_stages_that_do_not_fit_are_named(name, side, shape, said):
         check_wiring(wired)
 
 
+def remembering() -> dict[str, Ports]:
+    """Engines whose fuse takes back what it gives."""
+    wired = engines()
+    fuse = {s.name: s.shape for s in wired["fuse"].inputs} | {
+        "memory": (1, 3, 9, 2, 2), "memory_warp": (1, 3, 2, 3), "memory_age": (1, 3)}
+    wired["fuse"] = Ports(fuse, {"fused": (1, 7, 3, 3), "remember": (1, 9, 2, 2)})
+    return wired
+
+
+def test_a_memory_that_fits_passes():
+    check_wiring(remembering())
+
+
+@pytest.mark.parametrize("side, port, shape, said", [
+    ("outputs", "remember", (1, 8, 2, 2), r"gives \(1, 8, 2, 2\) to be remembered"),
+    ("inputs", "memory_warp", (1, 2, 2, 3), r"'memory_warp' has to be \(1, 3, 2, 3\)"),
+    ("inputs", "memory_age", (1, 2), r"'memory_age' has to be \(1, 3\)"),
+    ("inputs", "memory_age", None, r"'memory_age' has to be \(1, 3\)"),
+    ("outputs", "remember", None, "or neither"), ("inputs", "memory", None, "or neither")])
+def test_a_memory_that_does_not_fit_is_named(side, port, shape, said):
+    wired = remembering()
+    specs = [replace(s, shape=shape) if s.name == port else s for s in getattr(wired["fuse"], side)]
+    setattr(wired["fuse"], side, tuple(s for s in specs if s.shape is not None))
+    with pytest.raises(ShapeMismatch, match=said):
+        check_wiring(wired)
+
+
 def test_an_engine_that_is_not_built_in_lists_what_is(tmp_path):
     with pytest.raises(EngineUnavailable, match="'tvm' is not built in; known: onnxruntime"):
         open_engine(tmp_path / "x.onnx", replace(Deployment(), engine="tvm"))

@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 from perception_bev.errors import ConfigError  # noqa: E402
 from perception_bev.inputs.build import InputBuilder  # noqa: E402
 from perception_bev.network.blocks import Residual, upsampled_like  # noqa: E402
-from perception_bev.network.extract import LIDAR_CHANNELS, RADAR_CHANNELS  # noqa: E402
 from perception_bev.network.model import Model  # noqa: E402
 from perception_bev.outputs.heads import box_channels  # noqa: E402
 
@@ -47,7 +46,7 @@ def tensors() -> dict[str, torch.Tensor]:
     return {"camera": noise(1, MODEL.camera.slots * PIXELS, MODEL.camera.channels),
             "lift_index": torch.from_numpy(inputs.lift_index.copy())[None],
             "lift_weight": torch.from_numpy(inputs.lift_weight.copy())[None],
-            "lidar": noise(1, LIDAR_CHANNELS, *HALF), "radar": noise(1, RADAR_CHANNELS, *HALF),
+            "lidar": noise(1, MODEL.widths.lidar, *HALF), "radar": noise(1, MODEL.widths.radar, *HALF),
             "context": torch.tensor([[1.0, 1, 1, 1]])}
 
 
@@ -68,8 +67,8 @@ def test_every_stage_gives_the_shape_that_the_next_one_wants(model, tensors):
         assert model.extract_camera(picture).shape == (2, PIXELS, MODEL.camera.channels)
         lidar = model.extract_lidar(torch.zeros(1, MODEL.lidar.channels, ROWS, COLUMNS))
         radar = model.extract_radar(torch.zeros(1, MODEL.radar.channels, ROWS, COLUMNS))
-        assert lidar.shape == (1, LIDAR_CHANNELS, *HALF)
-        assert radar.shape == (1, RADAR_CHANNELS, *HALF)
+        assert lidar.shape == (1, MODEL.widths.lidar, *HALF)
+        assert radar.shape == (1, MODEL.widths.radar, *HALF)
         made = model.fuse(**(tensors | {"lidar": lidar, "radar": radar}))
         assert made.shape == (1, MODEL.fused_channels, *HALF)
         heat, boxes = model.decide(made)
