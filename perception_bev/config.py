@@ -113,6 +113,9 @@ def _one_of(choices: tuple, value: Any, where: str) -> Any:
 
 
 def _first_that_fits(hints: tuple, value: Any, where: str) -> Any:
+    by_kind = _kinds(hints)
+    if by_kind:
+        return convert(_kind_of(by_kind, value, where), value, where)
     errors = []
     for hint in hints:
         try:
@@ -123,6 +126,29 @@ def _first_that_fits(hints: tuple, value: Any, where: str) -> Any:
         if is_near:
             raise ConfigError(text)
     raise ConfigError("; or ".join(text for _, text in errors))
+
+
+def _kinds(hints: tuple) -> dict[str, type]:
+    """Dataclasses that tell themselves apart by `kind: Literal[...]`; empty: these do not."""
+    if not all(dataclasses.is_dataclass(hint) for hint in hints):
+        return {}
+    said = [typing.get_type_hints(hint).get("kind") for hint in hints]
+    if not all(get_origin(kind) is Literal for kind in said):
+        return {}
+    return {name: hint for hint, kind in zip(hints, said, strict=True) for name in get_args(kind)}
+
+
+def _kind_of(by_kind: dict[str, type], value: Any, where: str) -> type:
+    """The dataclass that `value` names; without this, errors would be of the wrong one."""
+    if not isinstance(value, Mapping) or "kind" not in value:
+        raise ConfigError(f"{where}: expected keys with a kind ({', '.join(by_kind)}), "
+                          f"got {_show(value)}")
+    kind = value["kind"]
+    if isinstance(kind, str) and kind in by_kind:
+        return by_kind[kind]
+    near = difflib.get_close_matches(str(kind), by_kind, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    raise ConfigError(f"{where}: unknown kind {_show(kind)}{hint}; known: {', '.join(by_kind)}")
 
 
 def _tuple(args: tuple, value: Any, where: str) -> tuple:
