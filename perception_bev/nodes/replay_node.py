@@ -37,6 +37,7 @@ from perception_bev.recordings import player
 from perception_bev.recordings.bag_metadata import TopicInfo
 from perception_bev.recordings.bag_reader import BagReader
 from perception_bev.recordings.bag_write import absolute
+from perception_bev.rig import load_rig
 
 GLOBAL_TOPICS = ("/tf", "/tf_static")  # in every namespace; who hears only these is no consumer yet
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
@@ -58,6 +59,9 @@ PARAMETERS = {  # name: default, meaning, lowest, highest
     "max_gap_ms": (300.0, "a longer gap in the data begins a new epoch [ms]", 1.0, 1e9),
     "reliability": ("reliable", "of the played topics: reliable or best_effort"),
     "depth": (10.0, "messages kept per publisher", 1.0, 1000.0),
+    "scenario": ("", "name or file of a scenario whose faults befall the messages; needs the rig"),
+    "rig": ("", "file of the rig that was recorded; only a scenario needs it"),
+    "seed": (0, "of what a scenario leaves to chance"),
     "report": ("", "write the counts to this JSON file at the end"),
 }
 
@@ -89,7 +93,8 @@ class ReplayNode(Node):
                 topics = player.choose_topics(reader, self._names("topics"), self._names("exclude"))
                 self._advertise({name: reader.topics[name] for name in sorted(topics)})
                 self._wait_for_subscribers()
-                report = player.Player(reader, topics, self, self, settings).play()
+                report = player.Player(reader, topics, self, self, settings,
+                                       self._faults(reader)).play()
         except PerceptionError as err:
             report.error = str(err)
         self._finish(report)
@@ -179,6 +184,23 @@ class ReplayNode(Node):
 
     # -- the rest --------------------------------------------------------------------------------
 
+    def _faults(self, reader: BagReader) -> player.Filter | None:
+        """What the parameters `scenario`, `rig` and `seed` say."""
+        if not self._value("scenario"):
+            return None
+        from perception_bev.sim.faults import Faults
+        from perception_bev.sim.scenario import load_scenario
+
+        if not self._value("rig"):
+            raise ConfigError("a scenario names sensors of a rig: give it with -p rig:=FILE")
+        scenario = load_scenario(self._value("scenario"))
+        self.get_logger().info(f"scenario {scenario.name}: {scenario.what}")
+        if scenario.needs_world:
+            self.get_logger().info("its world is that of the bag, or is missing: only its faults "
+                                   "are applied here")
+        return Faults(scenario, load_rig(self._value("rig")), reader.types, reader.start_ns,
+                      self._value("seed"))
+
     def _settings(self) -> player.Settings:
         if not self._value("bag"):
             raise ConfigError("no bag: give one with --ros-args -p bag:=FOLDER")
@@ -199,6 +221,10 @@ class ReplayNode(Node):
         counts = ", ".join(f"{name} {count}" for name, count in sorted(report.published.items()))
         self.get_logger().info(f"played {report.published.total()} messages in {report.epochs} "
                                f"epochs: {counts or 'nothing'}")
+        if report.faults:
+            text = ", ".join(f"{kind} {topic} {count}" for (kind, topic), count
+                             in sorted(report.faults.items()))
+            self.get_logger().info(f"messages changed or lost by the scenario: {text}")
         if report.slips:
             self.get_logger().warning(f"could not keep up {report.slips} times, at worst "
                                       f"{report.max_late_ms:.0f} ms late")

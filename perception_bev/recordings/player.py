@@ -6,7 +6,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,6 +48,31 @@ class Host(Protocol):
     def stopped(self) -> bool: ...
 
 
+class Filter(Protocol):
+    """What may change messages on their way, such as the faults of a scenario (`sim/faults.py`)."""
+
+    counts: Counter[tuple[str, str]]  # messages changed or lost, by (kind, topic)
+
+    def apply(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+        """The bag's messages as they are to be played, in the order of log time."""
+
+    def clock_shift_ns(self, log_ns: int) -> int:
+        """What ROS time is ahead of the bag's then: the clock was set."""
+
+
+class NoFilter:
+    """The bag as it is."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def apply(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+        return iter(messages)
+
+    def clock_shift_ns(self, log_ns: int) -> int:
+        return 0
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to play."""
@@ -76,25 +101,36 @@ class Report:
     max_late_ms: float = 0.0
     complete: bool = False
     error: str | None = None
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # by (kind, topic)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "published": dict(sorted(self.published.items()))}
+        return {**vars(self), "published": dict(sorted(self.published.items())),
+                "faults": by_kind(self.faults)}
+
+
+def by_kind(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """{kind: {topic: messages}}."""
+    nested: dict[str, dict[str, int]] = {}
+    for (kind, topic), count in sorted(counts.items()):
+        nested.setdefault(kind, {})[topic] = count
+    return nested
 
 
 class Player:
     """Plays `topics` of an open bag into `sink`; `report` counts while it does."""
 
     def __init__(self, reader: BagReader, topics: set[str], sink: Sink, host: Host,
-                 settings: Settings) -> None:
+                 settings: Settings, faults: Filter | None = None) -> None:
         self._reader, self._topics = reader, topics
         self._sink, self._host, self._settings = sink, host, settings
+        self._faults = faults or NoFilter()
         infos = {name: reader.topics[name] for name in topics}
         self._epochs = Epochs(round(settings.max_gap_ms * 1e6),
                               {name for name, info in infos.items() if is_epoch(name, info)},
                               {name for name, info in infos.items() if is_latched(name, info)})
         self._restamper = Restamper(reader.types)
-        self.report = Report()
+        self.report = Report(faults=self._faults.counts)
 
     def play(self) -> Report:
         """All of the bag, over and over with `loop`. What is readable of a damaged one is played,
@@ -114,13 +150,20 @@ class Player:
 
     def _play_once(self) -> None:
         pace: Pace | None = None
-        messages = read_ahead(lambda: self._reader.raw_messages(self._topics), self._host.stopped)
+        messages = read_ahead(self._messages, self._host.stopped)
         for raw in messages:
             pace = self._until_due(pace or self._anchor(raw), raw.stamp_ns)
             if self._host.stopped():
                 return
-            self._sink.clock(pace.clock_ns(raw.stamp_ns))
+            self._clock(pace, raw.stamp_ns)
             self._send(raw, pace.shift_ns(raw.stamp_ns))
+
+    def _messages(self) -> Iterator[RawMessage]:
+        """Changed by the thread that reads ahead: encoding a picture anew must delay no other."""
+        return self._faults.apply(self._reader.raw_messages(self._topics))
+
+    def _clock(self, pace: Pace, log_ns: int) -> None:
+        self._sink.clock(pace.clock_ns(log_ns) + self._faults.clock_shift_ns(log_ns))
 
     def _send(self, raw: RawMessage, shift_ns: int) -> None:
         number = self._epochs.before(raw)
@@ -142,7 +185,7 @@ class Player:
         while (left := due - self._host.monotonic_ns()) > 0 and not self._host.stopped():
             self._host.wait(min(left, step_ns) * 1e-9)
             if left > step_ns and hz:
-                self._sink.clock(pace.clock_ns(pace.bag_time_ns(self._host.monotonic_ns())))
+                self._clock(pace, pace.bag_time_ns(self._host.monotonic_ns()))
         late = self._host.monotonic_ns() - due
         self.report.max_late_ms = max(self.report.max_late_ms, round(late * 1e-6, 3))
         if late < LATE_NS:
