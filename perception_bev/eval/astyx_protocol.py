@@ -29,7 +29,8 @@ from perception_bev.contracts import Boxes3D, check_array
 from perception_bev.errors import ConfigError, ShapeMismatch
 from perception_bev.eval import box_errors
 from perception_bev.eval.average_precision import Curve, Scored, ap_nuscenes, ap_r40
-from perception_bev.eval.matching import FALSE_POSITIVE, IGNORED, match
+from perception_bev.eval.matching import FALSE_POSITIVE, IGNORED, match, nearness
+from perception_bev.eval.plain import without_nan
 from perception_bev.outputs.iou import bev_iou, bev_rows, box_rows, iou_3d
 from perception_bev.recordings.base import Truth
 
@@ -75,7 +76,7 @@ class CarReport:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; NaN becomes None, which JSON has."""
-        return _without_nan(asdict(self))
+        return without_nan(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,6 @@ def evaluate_cars(frames: Sequence[FrameResult], resamples: int = 0,
 def in_bev(found: Boxes3D, truth: Boxes3D) -> np.ndarray:
     """Rotated IoU in bird's-eye view (N, M)."""
     return bev_iou(bev_rows(found), bev_rows(truth))
-
-
-def nearness(found: Boxes3D, truth: Boxes3D) -> np.ndarray:
-    """Negative distance of the centres in bird's-eye view [m], (N, M)."""
-    offset = found.centre[:, None, :2] - truth.centre[None, :, :2]
-    return -np.linalg.norm(offset, axis=2)
 
 
 CRITERIA = (
@@ -235,10 +230,3 @@ def _percentiles(values: Sequence[float]) -> list[float]:
     finite = [value for value in values if np.isfinite(value)]
     return [float(p) for p in np.percentile(finite, (5, 95))] if finite else [float("nan")] * 2
 
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

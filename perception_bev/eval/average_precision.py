@@ -11,6 +11,7 @@ from perception_bev.contracts import check_array
 KITTI_RECALLS = np.arange(1, 41) / 40
 NUSCENES_RECALLS = np.linspace(0, 1, 101)
 NUSCENES_MIN_RECALL = 0.1
+NUSCENES_FIRST = round(100 * NUSCENES_MIN_RECALL) + 1  # of NUSCENES_RECALLS that counts
 NUSCENES_MIN_PRECISION = 0.1
 
 
@@ -37,7 +38,10 @@ class Scored:
         check_array("Scored.frame", self.frame, (len(self.score),), np.int64)
 
     def curve(self, weight: np.ndarray | None = None) -> Curve:
-        """Each frame counts `weight` times, (F,); default once. For resampling."""
+        """Precision and recall of thresholds that lie between scores, not between equal ones.
+
+        weight: (F,) how often each frame counts, default once; for resampling.
+        """
         weight = np.ones(len(self.positives)) if weight is None else weight
         order = np.argsort(-self.score, kind="stable")
         order = order[weight[self.frame[order]] > 0]
@@ -79,5 +83,5 @@ def ap_nuscenes(curve: Curve) -> float:
     if not len(curve.recall):
         return 0.0
     precision = np.interp(NUSCENES_RECALLS, curve.recall, curve.precision, right=0.0)
-    above = precision[round(100 * NUSCENES_MIN_RECALL) + 1:] - NUSCENES_MIN_PRECISION
+    above = precision[NUSCENES_FIRST:] - NUSCENES_MIN_PRECISION
     return 100.0 * float(np.maximum(above / (1.0 - NUSCENES_MIN_PRECISION), 0.0).mean())

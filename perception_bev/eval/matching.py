@@ -14,10 +14,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from perception_bev.contracts import check_array
+from perception_bev.contracts import Boxes3D, check_array
 
 FALSE_POSITIVE = -1
 IGNORED = -2
+
+
+def nearness(found: Boxes3D, truth: Boxes3D) -> np.ndarray:
+    """Affinity (N, M) float64: negative distance of the centres in bird's-eye view [m]."""
+    ours, theirs = (boxes.centre[:, :2].astype(np.float64) for boxes in (found, truth))
+    return -np.linalg.norm(ours[:, None] - theirs[None], axis=2)
+
+
+def closer_than(distance: float) -> float:
+    """The threshold of `match` under which a nearness just counts as within `distance` [m]."""
+    return float(np.nextafter(-distance, np.inf))
 
 
 def match(affinity: np.ndarray, threshold: float, score: np.ndarray, valid: np.ndarray,
