@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from perception_bev import resources
 from perception_bev.errors import ConfigError
+from perception_bev.manifest import Manifest, load_manifest
 
 HELP = "train a model; a run that was cut off goes on where it stopped"
-EPILOG = """example:
+EPILOG = """examples:
   bev train --dataset astyx --root ~/data/astyx --work runs/astyx --steps 12500
+  bev train --dataset sim --root ~/data/drives --work runs/sim6      missing drives are generated
   bev export --work runs/astyx --out models/astyx"""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run is trained on."""
+
+    items: Sequence  # of train.samples.Labelled
+    classes: dict[str, str | None]  # the data set's class -> the model's
+    record: dict[str, str] = field(default_factory=dict)  # files of the run that say what it was
+    said: str = ""  # one line for the reader
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """How `--dataset NAME` becomes a model description and samples."""
+
+    config: str  # of the model, a shipped file
+    material: Callable[[argparse.Namespace, Manifest], Material]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--dataset", choices=("astyx",), required=True)
+    parser.add_argument("--dataset", choices=tuple(DATASETS), required=True)
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--config", type=Path, help="model description (default: the data set's)")
     parser.add_argument("--work", type=Path, required=True,
@@ -27,38 +49,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hold-out", type=float, default=0.15,
-                        help="share of the samples, in groups of neighbours, not trained on")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sensors", default="all", metavar="NAMES",
+                        help="train with these modalities only, always all of them, for instance "
+                             "lidar (default: all, dropped by chance)")
+    recorded = parser.add_argument_group("recorded sets")
+    recorded.add_argument("--hold-out", type=float, default=0.15,
+                          help="share of the samples, in groups of neighbours, not trained on")
+    drives = parser.add_argument_group("simulated drives")
+    drives.add_argument("--rig", type=Path, help="rig file (default: config/rigs/sim6.yaml)")
+    drives.add_argument("--drives", type=int, default=120, help="how many")
+    drives.add_argument("--seconds", type=float, default=3.0, help="length of each")
+    drives.add_argument("--first-seed", type=int, default=1000,
+                        help="seed of the first drive; the others follow")
+    drives.add_argument("--processes", type=int, default=2, help="that generate drives")
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from perception_bev.manifest import load_manifest
-    from perception_bev.recordings.astyx import AstyxRecording
-    from perception_bev.train import astyx, curve, split
+    from perception_bev.train import curve
     from perception_bev.train.loop import Recipe, train
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # else a dying unit makes every step several times slower
-    config = args.config or resources.path(f"config/models/{args.dataset}.yaml")
+    recipe = Recipe(args.steps, args.batch, args.rate, seed=args.seed, sensors=args.sensors)
+    _ = recipe.modalities  # a wrong name is said before anything is made
+    dataset = DATASETS[args.dataset]
+    config = args.config or resources.path(dataset.config)
     manifest = load_manifest(config)
+    material = dataset.material(args, manifest)
+    _record(args.work, material.record | {"model.yaml": Path(config).read_text()})
+    print(material.said)
+    train(material.items, manifest, material.classes, recipe, args.work)
+    curve.draw(args.work / "history.json", args.work / "curve.png")
+    print(f"weights and learning curve in {args.work}; next: bev export --work {args.work}")
+    return 0
+
+
+def _astyx(args: argparse.Namespace, manifest: Manifest) -> Material:
+    from perception_bev.recordings.astyx import AstyxRecording
+    from perception_bev.train import astyx, split
+
     recording = AstyxRecording(args.root)
     held = split.hold_out(recording.groups(), args.hold_out, args.seed)
     names = {"trained": [n for n, h in zip(recording.names, held, strict=True) if not h],
              "held_out": [n for n, h in zip(recording.names, held, strict=True) if h]}
-    _record(args.work, {
-        "split.json": json.dumps(names, indent=1),
-        "held_out.txt": "\n".join(names["held_out"]) + "\n",
-        "model.yaml": Path(config).read_text()})
     items = astyx.labelled(recording, manifest, [i for i, h in enumerate(held) if not h])
-    print(f"{len(items)} samples to train on, {int(held.sum())} held out")
-    recipe = Recipe(args.steps, args.batch, args.rate, seed=args.seed)
-    train(items, manifest, astyx.CLASSES, recipe, args.work)
-    curve.draw(args.work / "history.json", args.work / "curve.png")
-    print(f"weights and learning curve in {args.work}; next: bev export --work {args.work}")
-    return 0
+    return Material(items, astyx.CLASSES,
+                    {"split.json": json.dumps(names, indent=1),
+                     "held_out.txt": "\n".join(names["held_out"]) + "\n"},
+                    f"{len(items)} samples to train on, {int(held.sum())} held out")
+
+
+def _sim(args: argparse.Namespace, manifest: Manifest) -> Material:
+    from tqdm import tqdm
+
+    from perception_bev.rig import load_rig
+    from perception_bev.train import drives
+
+    wanted = drives.DriveSet(load_rig(args.rig or resources.path("config/rigs/sim6.yaml")),
+                             args.drives, args.seconds, args.first_seed)
+    drives.make(args.root, wanted, manifest, args.processes,
+                lambda made, total: tqdm(made, total=total, unit="drive", disable=total == 0))
+    items = drives.Drives(args.root, wanted, manifest)
+    record = {"rig": wanted.rig.name, "first_seed": args.first_seed, "drives": args.drives,
+              "seconds": args.seconds}
+    return Material(items, drives.classes(manifest), {"drives.json": json.dumps(record)},
+                    f"{len(items)} samples of {args.drives} simulated drives")
+
+
+DATASETS = {"astyx": DataSet("config/models/astyx.yaml", _astyx),
+            "sim": DataSet("config/models/sim6.yaml", _sim)}
 
 
 def _record(work: Path, files: dict[str, str]) -> None:

@@ -45,13 +45,13 @@ class Model(nn.Module):
                 context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Camera, lidar and radar features as Fuse takes them.
 
-        An engine sees only samples that have its modality, as on the vehicle: what is absent
-        must not shift the batch statistics.
+        An engine sees only what is there, as on the vehicle: what is absent must not shift the
+        batch statistics. A camera that is not there is a picture of zeros, which no cell reads.
         """
         batch, slots = pictures.shape[:2]
         present = context[:, :3] > 0
-        camera = _where_present(self.extract_camera, pictures.flatten(0, 1),
-                                present[:, 0].repeat_interleave(slots))
+        taken = pictures.flatten(2).any(dim=2).bool() & present[:, 0:1]
+        camera = _where_present(self.extract_camera, pictures.flatten(0, 1), taken.flatten())
         return (camera.reshape(batch, -1, camera.shape[-1]),
                 _where_present(self.extract_lidar, lidar, present[:, 1]),
                 _where_present(self.extract_radar, radar, present[:, 2]))

@@ -39,6 +39,7 @@ class Targets:
     cells: np.ndarray  # (P, 2) int64: row, column of each positive
     boxes: np.ndarray  # (P, REGRESSED) float32
     weight: np.ndarray  # (P,) float32: 1 at the centre, less beside it
+    velocity: np.ndarray  # (P, 2) float32 [m/s] in the grid's frame; NaN: not to be learned
 
 
 def encode(boxes: Boxes3D, ignored: Boxes3D, manifest: Manifest) -> Targets:
@@ -54,7 +55,7 @@ def encode(boxes: Boxes3D, ignored: Boxes3D, manifest: Manifest) -> Targets:
         window = _window(ignored, i, centres, grid)
         valid[window[0]][_peak(ignored, i, centres[window[0]]) > 0.1] = 0.0
     boxes = boxes[grid.contains(boxes.centre)]
-    cells, columns, weights = [], [], []
+    cells, columns, weights, owners = [], [], [], []
     for i in range(len(boxes)):
         window, cell = _window(boxes, i, centres, grid)
         spot = heat[boxes.label[i]][window]
@@ -66,9 +67,11 @@ def encode(boxes: Boxes3D, ignored: Boxes3D, manifest: Manifest) -> Targets:
         cells.append(around[inside])
         columns.append(_columns(boxes, i, around[inside], grid.cell, centres))
         weights.append(np.where((NEIGHBOURS[inside] == 0).all(axis=1), 1.0, 0.4))
+        owners.append(np.full(len(cells[-1]), i))
     return Targets(heat, valid, np.concatenate(cells or [np.zeros((0, 2), np.int64)]),
                    np.concatenate(columns or [np.zeros((0, REGRESSED), np.float32)]),
-                   np.concatenate(weights or [np.zeros(0)]).astype(np.float32))
+                   np.concatenate(weights or [np.zeros(0)]).astype(np.float32),
+                   boxes.velocity[np.concatenate(owners or [np.zeros(0, np.int64)])])
 
 
 def _window(boxes: Boxes3D, i: int, centres: np.ndarray, grid) -> tuple[tuple, np.ndarray]:

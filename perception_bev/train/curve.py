@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-PARTS = ("heat", "boxes", "quality")
+from perception_bev.train.loss import PARTS
 
 
 def draw(history: Path, picture: Path, window: int = 100) -> None:
@@ -20,7 +20,9 @@ def draw(history: Path, picture: Path, window: int = 100) -> None:
     rows = np.array(json.loads(history.read_text()))
     window = min(window, len(rows))
     figure, axes = pyplot.subplots(figsize=(8, 4.5), constrained_layout=True)
-    for column, name in enumerate(PARTS, start=1):
+    for column, name in enumerate(PARTS[:rows.shape[1] - 2], start=1):  # the last: seconds
+        if not rows[:, column].any():
+            continue  # a model without this head
         mean = np.convolve(rows[:, column], np.ones(window) / window, mode="valid")
         axes.plot(rows[window - 1:, 0], mean, label=name)
     axes.set(xlabel="step", ylabel=f"loss, mean of {window} steps", yscale="log")

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from perception_bev.contracts import MODALITIES, Modality
 from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest
 from perception_bev.network.model import Model
 from perception_bev.train import checkpoint
-from perception_bev.train.loss import loss_of
+from perception_bev.train.loss import PARTS, loss_of
 from perception_bev.train.samples import Labelled, SampleMaker, TrainingSample
 
 AVERAGE_DECAY = 0.999
@@ -39,6 +40,17 @@ class Recipe:
     weight_decay: float = 0.02
     warm_up: float = 0.1  # share of the steps
     seed: int = 0
+    sensors: str = "all"  # or some of camera, lidar, radar, with commas: only these, no dropout
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """In the usual order; ConfigError for an unknown name."""
+        names = MODALITIES if self.sensors == "all" else tuple(self.sensors.split(","))
+        unknown = sorted(set(names) - set(MODALITIES))
+        if unknown:
+            raise ConfigError(f"sensors '{self.sensors}': there is no {', '.join(unknown)}; known: "
+                              f"all, {', '.join(MODALITIES)}")
+        return tuple(m for m in MODALITIES if m in names)
 
     def rate(self, step: int) -> float:
         """One cycle (Smith, 2018): linear up, cosine down to a thousandth."""
@@ -57,7 +69,7 @@ def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str 
     average = deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.peak_rate, betas=(0.9, 0.99))
     state = checkpoint.load(folder, model, average, optimiser) or {"step": 0, "history": []}
-    if state["step"] and state["recipe"] != asdict(recipe):
+    if state["step"] and Recipe(**state["recipe"]) != recipe:
         raise ConfigError(f"{folder} was begun with another recipe: {state['recipe']}; name "
                           "another folder, or give the same arguments")
     batches = _prefetched(items, manifest, classes, recipe, state["step"])
@@ -68,8 +80,9 @@ def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str 
         state["history"].append([step, *parts, round(time.monotonic() - began, 3)])
         bar.update()
         if step % 20 == 0:
-            recent = np.mean([row[1:4] for row in state["history"][-100:]], axis=0)
-            bar.set_postfix_str("heat {:.3f} boxes {:.3f} quality {:.3f}".format(*recent))
+            recent = np.mean([row[1:-1] for row in state["history"][-100:]], axis=0)
+            bar.set_postfix_str(" ".join(f"{part} {value:.3f}" for part, value
+                                         in zip(PARTS, recent, strict=False)))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
             state |= {"step": step + 1, "recipe": asdict(recipe)}
             checkpoint.save(folder, model, average, optimiser, state)
@@ -88,7 +101,7 @@ def _groups(model: Model, recipe: Recipe) -> list[dict]:
 
 def _step(model: Model, average: Model, optimiser: torch.optim.Optimizer,
           batch: list[TrainingSample], manifest: Manifest, rate: float,
-          step: int) -> tuple[float, float, float]:
+          step: int) -> list[float]:
     for group in optimiser.param_groups:
         group["lr"] = rate
     model.train()
@@ -99,7 +112,7 @@ def _step(model: Model, average: Model, optimiser: torch.optim.Optimizer,
     torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
     optimiser.step()
     _follow(average, model, min(AVERAGE_DECAY, (1 + step) / (10 + step)))
-    return loss.heat.item(), loss.boxes.item(), loss.quality.item()
+    return [getattr(loss, part).item() for part in PARTS]
 
 
 @torch.no_grad()
@@ -138,7 +151,7 @@ def _prefetched(items: Sequence[Labelled], manifest: Manifest, classes: dict[str
     made: queue.Queue = queue.Queue(PREFETCH)
 
     def work() -> None:
-        maker = SampleMaker(manifest, classes)
+        maker = SampleMaker(manifest, classes, recipe.modalities)
         try:
             for step in range(first_step, recipe.steps):
                 rng = np.random.default_rng([recipe.seed, 2, step])

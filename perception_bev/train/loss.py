@@ -1,5 +1,6 @@
 """Training: what the heads are taught. Penalty-reduced focal loss on the heat map (Zhou et al.,
-Objects as Points, 2019), L1 on the boxes round each centre, and the expected IoU of each box."""
+Objects as Points, 2019), L1 on the boxes and velocities round each centre, and the expected IoU of
+each box."""
 
 from __future__ import annotations
 
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 
 from perception_bev.manifest import Manifest
-from perception_bev.outputs.heads import QUALITY, REGRESSED, Targets, boxes_at
+from perception_bev.outputs.heads import QUALITY, REGRESSED, VELOCITY, Targets, boxes_at
 from perception_bev.outputs.iou import paired_iou_3d
 
 # offset x2, height, log size x3, axis x2, front x2
 COLUMN_WEIGHTS = (1.0, 1.0, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3)
 BOX_WEIGHT = 1.0
 QUALITY_WEIGHT = 0.5
+VELOCITY_WEIGHT = 0.2  # of 1 m/s along x or y
+PARTS = ("heat", "boxes", "quality", "velocity")
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,12 @@ class Loss:
     heat: torch.Tensor
     boxes: torch.Tensor
     quality: torch.Tensor
+    velocity: torch.Tensor  # mean |error| along x plus along y [m/s]
 
     @property
     def total(self) -> torch.Tensor:
-        return self.heat + BOX_WEIGHT * self.boxes + QUALITY_WEIGHT * self.quality
+        return (self.heat + BOX_WEIGHT * self.boxes + QUALITY_WEIGHT * self.quality
+                + VELOCITY_WEIGHT * self.velocity)
 
 
 def loss_of(logits: torch.Tensor, boxes: torch.Tensor, targets: Sequence[Targets],
@@ -46,7 +51,18 @@ def loss_of(logits: torch.Tensor, boxes: torch.Tensor, targets: Sequence[Targets
     per_box = (regressed * torch.tensor(COLUMN_WEIGHTS)).sum(dim=1)
     normaliser = weight.sum().clamp(min=1.0)
     return Loss(_focal(logits, heat, valid), (per_box * weight).sum() / normaliser,
-                _quality(columns, cells, wanted, weight, manifest))
+                _quality(columns, cells, wanted, weight, manifest),
+                _velocity(columns, np.concatenate([t.velocity for t in targets]), weight))
+
+
+def _velocity(columns: torch.Tensor, wanted: np.ndarray, weight: torch.Tensor) -> torch.Tensor:
+    """L1 where the velocity is known; 0 for a model without a velocity head."""
+    known = torch.from_numpy(np.isfinite(wanted).all(axis=1))
+    if columns.shape[1] < VELOCITY.stop or not bool(known.any()):
+        return columns.sum() * 0.0
+    wanted = torch.from_numpy(wanted)[known]
+    error = (columns[known][:, VELOCITY] - wanted).abs().sum(dim=1)
+    return (error * weight[known]).sum() / weight[known].sum()
 
 
 def _focal(logits: torch.Tensor, heat: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
