@@ -16,15 +16,28 @@ settings.load_profile("seeded")
 @pytest.fixture(scope="session")
 def tiny_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small model with random weights; exported anew when its sources changed."""
+    return _exported(request, tmp_path_factory, memory=False)
+
+
+@pytest.fixture(scope="session")
+def remembering_model(request: pytest.FixtureRequest,
+                      tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a memory of past frames."""
+    return _exported(request, tmp_path_factory, memory=True)
+
+
+def _exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
+              memory: bool) -> Path:
     pytest.importorskip("torch", reason="exporting the small model needs torch")
     import tiny_model
 
     cache = getattr(request.config, "cache", None)
     parent = cache.mkdir("tiny_model") if cache else tmp_path_factory.mktemp("tiny_model")
-    return tiny_model.exported(parent / tiny_model.version())
+    name = f"{tiny_model.version()}{'-memory' if memory else ''}"
+    return tiny_model.exported(parent / name, memory)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:  # whichever comes first exports the model, on a busy machine for minutes
-        if "tiny_model" in getattr(item, "fixturenames", ()):
+        if {"tiny_model", "remembering_model"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(900))

@@ -1,34 +1,58 @@
-"""Pipeline: a model over a recording, without a collector: for evaluation."""
+"""Pipeline: a model over a recording, without a collector: for evaluation. Ego motion, memory and
+all that follows are those of the vehicle; only what comes late or is lost there is here."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perception_bev.contracts import MODALITIES, Boxes3D, Modality
 from perception_bev.deployment import Deployment
+from perception_bev.errors import ConfigError
 from perception_bev.latency.trace import Trace
 from perception_bev.pipeline.ingest import Ingest
 from perception_bev.pipeline.perception import Perception
+from perception_bev.pipeline.shared_ego import SharedEgo
 from perception_bev.recordings.base import Recording, Sample
 from perception_bev.rig import Calibration, resolve
+from perception_bev.temporal.ego import EgoMotion
 
 EVALUATED_SCORE = 0.02  # precision-recall curves want the faint boxes too
+
+
+@dataclass(frozen=True)
+class Handicap:
+    """What the model has to do without."""
+
+    modalities: tuple[Modality, ...] = MODALITIES  # those that are used
+    lost: tuple[str, ...] = ()  # names of sensors that are taken for missing
+    memory: bool = True  # False: every sample is taken for itself
 
 
 def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODALITIES,
            indices: Sequence[int] | None = None,
            progress: Callable[[Iterator], Iterator] | None = None,
-           deployment: Deployment | None = None) -> Iterator[tuple[Sample, Boxes3D]]:
+           deployment: Deployment | None = None, memory: bool = True,
+           lost: Sequence[str] = ()) -> Iterator[tuple[Sample, Boxes3D]]:
     """Every sample with the boxes that the model finds with these sensors.
+
+    A model with memory remembers from sample to sample of one sequence, in the order of the
+    indices; with another sequence, or where time goes back, it begins anew.
 
     Args:
         model: folder of model.yaml.
         sensors: modalities to use; the others are masked.
         indices: samples to use, default: all.
         progress: wraps the iteration over indices (tqdm, rich).
+        memory: False takes every sample for itself.
+        lost: names of sensors that are taken for missing.
+
+    Raises:
+        ConfigError: a lost sensor is none of the rig's.
     """
+    handicap = Handicap(tuple(sensors), tuple(lost), memory)
     chosen = iter(range(len(recording)) if indices is None else indices)
     runs: dict[tuple[str, ...], _Run] = {}
     try:
@@ -36,8 +60,8 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
             calibration = calibration_of(recording, index)
             vehicle = (calibration.rig.name, *calibration.rig.sensors)
             if vehicle not in runs:
-                runs[vehicle] = _Run(model, calibration, deployment or Deployment())
-            yield runs[vehicle].detect(recording[index], calibration, sensors)
+                runs[vehicle] = _Run(model, calibration, deployment or Deployment(), handicap)
+            yield runs[vehicle].detect(recording[index], calibration)
     finally:
         for run in runs.values():
             run.perception.close()
@@ -46,22 +70,57 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
 class _Run:
     """The model on one vehicle, whose calibration may differ from drive to drive."""
 
-    def __init__(self, model: Path, calibration: Calibration, deployment: Deployment) -> None:
+    def __init__(self, model: Path, calibration: Calibration, deployment: Deployment,
+                 handicap: Handicap) -> None:
+        unknown = sorted(set(handicap.lost) - set(calibration.rig.sensors))
+        if unknown:
+            raise ConfigError(f"lost: rig '{calibration.rig.name}' has no {', '.join(unknown)}; "
+                              f"it has: {', '.join(calibration.rig.sensors)}")
         self.perception = Perception(model, calibration, deployment, time.monotonic_ns)
+        self._handicap = handicap
+        self._last: Sample | None = None
         self._take(calibration)
 
-    def detect(self, sample: Sample, calibration: Calibration,
-               sensors: Sequence[Modality]) -> tuple[Sample, Boxes3D]:
+    def detect(self, sample: Sample, calibration: Calibration) -> tuple[Sample, Boxes3D]:
         if not calibration.same_as(self._calibration):
             self.perception.recalibrate(calibration)
             self._take(calibration)
-        bundle = self._ingest.bundle(sample)
-        output = self.perception.process(bundle, Trace(0, 0), sensors, EVALUATED_SCORE)
+        if self._last is not None and not follows(sample, self._last):
+            self.perception.new_epoch(f"sequence {sample.sequence}")
+        self._last = sample
+        push_motion(self.perception.ego, sample)
+        output = self.perception.process(
+            self._ingest.bundle(self._what_is_left(sample)), Trace(0, 0),
+            self._handicap.modalities, EVALUATED_SCORE,
+            "keep" if self._handicap.memory else "skip")
         return sample, output.boxes
+
+    def _what_is_left(self, sample: Sample) -> Sample:
+        return replace(sample, raw={name: frames for name, frames in sample.raw.items()
+                                    if name not in self._handicap.lost})
 
     def _take(self, calibration: Calibration) -> None:
         self._calibration = calibration
         self._ingest = Ingest(self.perception.manifest, calibration)
+
+
+def follows(sample: Sample, before: Sample) -> bool:
+    """Whether what was known at one sample still holds at another."""
+    return sample.sequence == before.sequence and sample.t_ref_ns >= before.t_ref_ns
+
+
+def push_motion(ego: EgoMotion | SharedEgo, sample: Sample) -> None:
+    """What odometry says up to a sample's t_ref, and the pose there where the recording knows it.
+
+    That pose has no velocity of its own: a difference to an odometry sample shortly before would
+    be mostly noise.
+    """
+    for at in sample.odometry:
+        ego.push(at.stamp_ns, at.odom_from_base, at.linear, at.angular)
+    known = any(at.stamp_ns == sample.t_ref_ns for at in sample.odometry)
+    if sample.odom_from_base is not None and not known:
+        twist = ego.twist_at(sample.t_ref_ns) or (None, None)
+        ego.push(sample.t_ref_ns, sample.odom_from_base, *twist)
 
 
 def calibration_of(recording: Recording, index: int) -> Calibration:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -39,11 +40,14 @@ from perception_bev.rig import Calibration, Odometry
 from perception_bev.sync.clock import Now, StampMonitor
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.temporal.ego import EgoMotion
+from perception_bev.temporal.memory import ALONE, Moment
 
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
 KINDS_OF_FAILURE = 20  # that are told apart; a text with a number in it must not fill the memory
 KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
 KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
+
+History = Literal["keep", "skip", "reset"]  # what a frame does with the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Output:
     bundle: SensorBundle
     trace: Trace
     occupancy: np.ndarray | None = None  # (Y, X) int8, when wanted
+    history_s: float | None = None  # [s] how far back the memory reached; None: not used
 
     @property
     def mode(self) -> str:
@@ -70,7 +75,7 @@ class Condition:
     """What `status` says beside an output, read at one moment."""
 
     received: dict[str, int]  # messages, by sensor
-    drops: dict[tuple[str, str], int]  # by sensor and reason
+    drops: dict[tuple[str, str], int]  # by sensor (or "memory") and reason
     failures: dict[str, int]  # bundles without output and internal errors, by text
     faults: dict[str, str]  # "clock.<sensor>", "clock.stamps", "odometry"
     advice: tuple[str, ...]  # what in the rig file does not fit what the sensors do
@@ -112,6 +117,7 @@ class Perception:
         self._queues: dict[str, deque] = {name: deque() for name in calibration.rig.sensors}
         self._decoding: set[str] = set()  # sensors that have a job in the pool, one at most
         self._closed = False
+        self._installed = 0  # calibrations: maps that were drawn with another are not recalled
         # Clouds take under a millisecond: they must not queue behind pictures, which take ten.
         self._clouds = ThreadPoolExecutor(1, "clouds")
         self._pictures = ThreadPoolExecutor(deployment.decode_threads, "pictures")
@@ -205,25 +211,34 @@ class Perception:
 
     def process(self, bundle: SensorBundle, trace: Trace,
                 modalities: Sequence[Modality] = MODALITIES,
-                score_threshold: float | None = None) -> Output:
+                score_threshold: float | None = None, history: History = "keep") -> Output:
         """One bundle through all stages. One caller at a time.
 
-        score_threshold: default: the manifest's.
+        Args:
+            score_threshold: default: the manifest's.
+            history: "keep" on using and filling the memory, "skip" it for this frame, which is
+                taken for itself then, or "reset" it before.
         """
         with self._lock:
-            builder = self._builder
+            builder, installed = self._builder, self._installed
+        ego = self.ego.snapshot()
+        now = Moment(bundle.t_ref_ns, ego.at(bundle.t_ref_ns),
+                     (bundle.epoch, ego.generation, installed))
         start = self._clock()
-        inputs = builder.build(bundle, self.ego, modalities=modalities)
+        inputs = builder.build(bundle, ego, modalities=modalities)
         trace.add("inputs", start, self._clock())
         features = {name: self._features(name, bundle.slots[name].newest, trace)
                     for name in inputs.camera_slots}
-        heat, boxes = self.stages.run(inputs, features, trace)
+        if history == "reset":
+            self.stages.memory.reset()
+        maps = self.stages.run(inputs, features, trace, ALONE if history == "skip" else now)
         start = self._clock()
-        found = heads.decode(heat, boxes, inputs.plane, self.manifest, score_threshold)
+        found = heads.decode(maps.heat, maps.boxes, inputs.plane, self.manifest, score_threshold)
         trace.add("post", start, self._clock())
         return Output(bundle.t_ref_ns, bundle.epoch, bundle.sequence, found,
-                      self._reasons(bundle, inputs), bundle, trace,
-                      self._occupied(builder, inputs) if self.want_occupancy else None)
+                      self._reasons(bundle, now), bundle, trace,
+                      self._occupied(builder, inputs) if self.want_occupancy else None,
+                      maps.history_s)
 
     def condition(self) -> Condition:
         """Counts and faults as they are now; the other threads go on counting."""
@@ -236,7 +251,9 @@ class Perception:
                                           ": another clock, or a recording played without one")
             if (fault := self.ego.fault()) is not None:
                 faults["odometry"] = fault
-            return Condition(dict(self.received), dict(self.collector.drops), dict(self.failures),
+            drops = {**self.collector.drops,
+                     **{("memory", why): n for why, n in self.stages.memory.drops.items()}}
+            return Condition(dict(self.received), drops, dict(self.failures),
                              faults, self.collector.advice(), bool(shift_ns))
 
     def warm_up(self) -> None:
@@ -248,6 +265,7 @@ class Perception:
             self.process(bundle, Trace(0, 0))
         self.want_occupancy = wanted
         self._feature_store.clear()
+        self.stages.memory.reset()
 
     def close(self) -> None:
         """Stop all threads and give back the engines. What is pushed from now on is ignored."""
@@ -266,6 +284,7 @@ class Perception:
     def _install(self, calibration: Calibration, ingest: Ingest, builder: InputBuilder) -> None:
         rig = calibration.rig
         self._calibration, self._ingest, self._builder = calibration, ingest, builder
+        self._installed += 1
         self.monitors = {name: StampMonitor(name, sensor, rig.modality(name) == "lidar")
                          for name, sensor in rig.sensors.items()}
         # (sensor, stamp) -> the picture and what comes of it
@@ -367,11 +386,11 @@ class Perception:
         trace.add("extract_camera", start, end)
         return features
 
-    def _reasons(self, bundle: SensorBundle, inputs: Inputs) -> tuple[str, ...]:
+    def _reasons(self, bundle: SensorBundle, now: Moment) -> tuple[str, ...]:
         rig = self._calibration.rig
         absent = [f"{name}: {slot.reason}" for name, slot in bundle.slots.items()
                   if rig.sensors[name].required and slot.reason != "ok"]
-        return (*absent, *(() if bundle.odom_from_base is not None else ("no_ego_motion",)))
+        return (*absent, *(() if now.odom_from_base is not None else ("no_ego_motion",)))
 
     def _occupied(self, builder: InputBuilder, inputs: Inputs) -> np.ndarray:
         """(Y, X) int8. Several lidars count as one in their middle."""

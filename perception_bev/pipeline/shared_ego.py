@@ -17,8 +17,8 @@ class SharedEgo:
         self._ego = ego
         self._lock = threading.Lock()
 
-    def push(self, stamp_ns: int, odom_from_base: SE3 | None, linear: np.ndarray,
-             angular: np.ndarray) -> None:
+    def push(self, stamp_ns: int, odom_from_base: SE3 | None, linear: np.ndarray | None = None,
+             angular: np.ndarray | None = None) -> None:
         with self._lock:
             self._ego.push(stamp_ns, odom_from_base, linear, angular)
 
@@ -29,6 +29,11 @@ class SharedEgo:
     def twist_at(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
         with self._lock:
             return self._ego.twist_at(stamp_ns)
+
+    def snapshot(self) -> EgoMotion:
+        """One motion for one frame: a reset that comes meanwhile must not tear it in two."""
+        with self._lock:
+            return self._ego.snapshot()
 
     def fault(self) -> str | None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,22 @@ from perception_bev.errors import EngineMismatch
 from perception_bev.inputs.build import Inputs
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import Manifest
+from perception_bev.temporal.memory import ALONE, Moment, memory_of
 
 ENGINES = ("extract_camera", "extract_lidar", "extract_radar", "fuse", "decide")
 
 
+class Maps(NamedTuple):
+    """What the stages make of one sample."""
+
+    heat: np.ndarray  # (classes, X, Y) float32
+    boxes: np.ndarray  # (channels, X, Y) float32
+    history_s: float | None  # [s] how far back the memory reached; None: a frame for itself
+
+
 class Stages:
-    """Runs the engines of one model; what is absent is not run, its features are zeros.
+    """Runs the engines of one model; what is absent is not run, its features are zeros. The fuse
+    stage holds the memory of past frames.
 
     `extract_camera` may run in another thread than the rest; each engine has one caller at a time.
     """
@@ -39,6 +50,8 @@ class Stages:
             check_file(file, variant.engines[name].sha256)
             self.engines[name] = open_engine(file, deployment)
         check_wiring(self.engines)
+        self.memory = memory_of(manifest)
+        _check_memory(folder, self.engines["fuse"], self.memory.recall(ALONE).feeds)
         shapes = {spec.name: spec for spec in self.engines["fuse"].inputs}
         rows, columns = manifest.camera.feature_shape
         self._pixels = rows * columns
@@ -56,19 +69,25 @@ class Stages:
         return self.engines["extract_camera"].infer({"picture": picture[None]})["camera"][0]
 
     def run(self, inputs: Inputs, camera_features: Mapping[str, np.ndarray],
-            trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-        """Heat (classes, X, Y) and boxes (channels, X, Y) of one sample."""
+            trace: Trace, now: Moment = ALONE) -> Maps:
+        """One sample; `now` is where its past is seen from, and what it is remembered by."""
         for name, slot in inputs.camera_slots.items():
             rows = slice(slot * self._pixels, (slot + 1) * self._pixels)
             self._camera[0, rows] = camera_features[name]
+        start = self._clock()
+        recall = self.memory.recall(now)
+        trace.add("memory", start, self._clock())
         fused = self._timed("fuse", trace, {
             "camera": self._camera, "lift_index": inputs.lift_index[None],
             "lift_weight": inputs.lift_weight[None],
             "lidar": self._extracted("lidar", inputs.lidar, self._lidar, trace),
             "radar": self._extracted("radar", inputs.radar, self._radar, trace),
-            "context": inputs.context})["fused"]
-        maps = self._timed("decide", trace, {"fused": fused})
-        return maps["heat"][0], maps["boxes"][0]
+            "context": inputs.context, **recall.feeds})
+        maps = self._timed("decide", trace, {"fused": fused["fused"]})
+        start = self._clock()
+        self.memory.store(now, fused)
+        trace.add("memory", start, self._clock())
+        return Maps(maps["heat"][0], maps["boxes"][0], recall.history_s)
 
     def close(self) -> None:
         for engine in self.engines.values():
@@ -85,6 +104,15 @@ class Stages:
         outputs = self.engines[name].infer(feeds)
         trace.add(name, start, self._clock())
         return outputs
+
+
+def _check_memory(folder: Path, fuse: Engine, feeds: Mapping[str, np.ndarray]) -> None:
+    """EngineMismatch unless fuse takes exactly the past that model.yaml speaks of."""
+    taken = {spec.name: spec.shape for spec in fuse.inputs if spec.name.startswith("memory")}
+    given = {name: array.shape for name, array in feeds.items()}
+    if taken != given:
+        raise EngineMismatch(f"{folder}: model.yaml's memory is {given or 'none'}, fuse takes "
+                             f"{taken or 'none'} (export the model again)")
 
 
 def check_file(file: Path, sha256: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
@@ -124,6 +125,13 @@ class EgoMotion:
         before, after, f = self._twists[i - 1], self._twists[i], self._fraction(i, stamp_ns)
         return (before.linear + f * (after.linear - before.linear),
                 before.angular + f * (after.angular - before.angular))
+
+    def snapshot(self) -> EgoMotion:
+        """The motion as it is known now, for reading: what is pushed later does not change it."""
+        still = copy.copy(self)
+        still._stamps, still._poses, still._twists = (
+            self._stamps[:], self._poses[:], self._twists[:])
+        return still
 
     def reset(self) -> None:
         """Forget all samples: in a new epoch, or when the odometry began anew."""

@@ -48,6 +48,8 @@ class Recall:
 class Memory(Protocol):
     """What the fuse stage remembers with. One caller at a time."""
 
+    drops: Counter[str]  # maps that could not be kept, by reason
+
     def recall(self, now: Moment) -> Recall: ...
 
     def store(self, now: Moment, made: Mapping[str, np.ndarray]) -> None:
@@ -58,6 +60,9 @@ class Memory(Protocol):
 
 class NoMemory:
     """Of a model that takes every frame for itself."""
+
+    def __init__(self) -> None:
+        self.drops: Counter[str] = Counter()
 
     def recall(self, now: Moment) -> Recall:
         return Recall()

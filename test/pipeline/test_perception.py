@@ -342,7 +342,7 @@ def test_the_trace_holds_every_step(tiny_model):
         output = warmed(drive)[-1]
     spans = {name for name, _, _ in output.trace.spans}
     assert spans == {"decode", "inputs", "extract_camera", "extract_lidar", "extract_radar",
-                     "fuse", "decide", "post"}
+                     "memory", "fuse", "decide", "post"}
 
 
 def test_occupancy_is_made_for_those_who_want_it(tiny_model):

@@ -16,9 +16,12 @@ GRID = {"x_min": 0, "x_max": 16, "y_min": -8, "y_max": 8, "cell": 0.5}
 SOURCES = ("network/*.py", "engines/golden.py", "inputs/lift.py", "manifest.py", "grid.py")
 
 
-def description() -> Manifest:
-    """model.yaml before the export: two camera slots, two classes."""
-    return tiny.manifest(grid=GRID)
+MEMORY = {"ages_s": [0.1, 0.2, 0.4], "channels": 6}
+
+
+def description(memory: bool = False) -> Manifest:
+    """model.yaml before the export: two camera slots, two classes, a short memory or none."""
+    return tiny.manifest(grid=GRID, **({"memory": MEMORY} if memory else {}))
 
 
 def weights(manifest: Manifest, seed: int = 1):
@@ -33,6 +36,8 @@ def weights(manifest: Manifest, seed: int = 1):
         torch.nn.init.normal_(model.fuse.lift.weight, std=0.3)
         torch.nn.init.normal_(model.decide.heat.weight, std=0.5)
         model.decide.heat.bias.zero_()
+        if model.fuse.recall is not None:
+            torch.nn.init.normal_(model.fuse.recall.aggregate.weight, std=0.1)
         for layer in model.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, not the identity
                 layer.running_mean.normal_(std=0.05)
@@ -40,7 +45,7 @@ def weights(manifest: Manifest, seed: int = 1):
     return model.eval()
 
 
-def exported(folder: Path) -> Path:
+def exported(folder: Path, memory: bool = False) -> Path:
     """The model's folder; exporting takes fifteen seconds, so what is there already is kept."""
     if not (folder / MANIFEST).exists():
         from safetensors.torch import save_file
@@ -48,8 +53,8 @@ def exported(folder: Path) -> Path:
         from perception_bev.network import export, parity
 
         made = Path(tempfile.mkdtemp(dir=folder.parent))
-        model = weights(description())
-        export.export(model, description(), made)
+        model = weights(description(memory))
+        export.export(model, description(memory), made)
         save_file(model.state_dict(), made / parity.WEIGHTS)
         with contextlib.suppress(OSError):  # another run of the tests was first
             made.replace(folder)
@@ -63,7 +68,7 @@ def version() -> str:
 
     root = Path(perception_bev.__file__).parent
     files = sorted(file for pattern in SOURCES for file in root.glob(pattern))
-    text = [torch.__version__, onnxruntime.__version__, repr(description()),
+    text = [torch.__version__, onnxruntime.__version__, repr(description(memory=True)),
             *(file.read_text() for file in (Path(__file__), *files))]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
 
