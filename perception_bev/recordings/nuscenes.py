@@ -19,6 +19,7 @@ from perception_bev.contracts import Boxes3D
 from perception_bev.errors import RecordingError
 from perception_bev.geometry import SE3
 from perception_bev.raw import EncodedImage, RawCloud
+from perception_bev.recordings import nuscenes_files as files
 from perception_bev.recordings.base import Sample, Truth
 from perception_bev.rig import Calibration, Rig, load_rig, resolve
 
@@ -26,9 +27,6 @@ CLASSES = ("car", "truck", "construction_vehicle", "bus", "trailer", "barrier", 
            "bicycle", "pedestrian", "traffic_cone")
 LIDAR = "lidar_top"
 COUNTED_RANGE_M = 50.0  # the data set's detection task ends there for cars; others end earlier
-
-LIDAR_DTYPE = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"),
-                        ("ring", "<u2")])
 
 
 class NuscenesSampleRecording:
@@ -84,20 +82,16 @@ class NuscenesSampleRecording:
         return calibration
 
     def _image(self, name: str, camera: dict[str, Any]) -> EncodedImage:
-        data = np.frombuffer(self._read(camera["file"]), np.uint8)
+        data = np.frombuffer(files.read(self._root / camera["file"]), np.uint8)
         return EncodedImage(_stamp_ns(camera["timestamp_s"]), f"{name.lower()}_optical_frame", data)
 
     def _sweep(self, t_ref_ns: int) -> RawCloud:
-        data = self._read(self._frame["lidar"]["file"])
-        columns = len(self._frame["lidar"]["fields"])
-        if columns != len(LIDAR_DTYPE) or len(data) % (4 * columns):
-            raise RecordingError(f"{self._frame['lidar']['file']}: {len(data)} bytes are not whole "
-                                 f"points of {len(LIDAR_DTYPE)} float32")
-        table = np.frombuffer(data, "<f4").reshape(-1, columns)
-        points = np.empty(len(table), LIDAR_DTYPE)
-        for column, field in enumerate(LIDAR_DTYPE.names):
-            points[field] = table[:, column]
-        return RawCloud(t_ref_ns, LIDAR, points)
+        path = self._root / self._frame["lidar"]["file"]
+        given = tuple(self._frame["lidar"]["fields"])
+        if given != files.LIDAR_DTYPE.names:
+            raise RecordingError(f"{path}: fields {', '.join(given)}; expected "
+                                 + ", ".join(files.LIDAR_DTYPE.names))
+        return RawCloud(t_ref_ns, LIDAR, files.lidar_points(files.read(path), path))
 
     def _truth(self) -> Truth:
         labels = [box for box in self._frame["boxes"] if box["class"] in CLASSES]
@@ -117,12 +111,6 @@ class NuscenesSampleRecording:
         seen = np.array([b["num_lidar_points"] + b["num_radar_points"] > 0 for b in labels], bool)
         near = np.linalg.norm(boxes.centre[:, :2], axis=1) <= COUNTED_RANGE_M
         return Truth(boxes, np.zeros(len(labels), np.int32), seen & near)
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self._root / name).read_bytes()
-        except OSError as err:
-            raise RecordingError(f"{self._root / name}: not readable: {err.strerror}") from err
 
 
 def _turned(base_from_lidar: SE3, xy: np.ndarray) -> np.ndarray:
