@@ -1,4 +1,4 @@
-"""Commands: `bev bag`: data sets to bags, what is in a bag, playing one."""
+"""Commands: `bev bag`: data sets to bags, what is in a bag, playing one, faults in one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from perception_bev.recordings.bag_metadata import TopicInfo
 from perception_bev.recordings.bag_reader import BagReader
 from perception_bev.recordings.base import Recording
 
-HELP = """convert data sets to bags, look into bags, play them
+HELP = """convert data sets to bags, look into bags, play them, put faults into them
 
 example: bev bag convert astyx --root DIR --out bags/astyx --spacing period
          bev bag info bags/astyx/astyx_a
-         bev bag play bags/astyx/astyx_a --rate 0.5 --loop"""
+         bev bag play bags/astyx/astyx_a --rate 0.5 --loop
+         bev bag fault drive drive_lidar_off --scenario sensor_off --rig my_rig.yaml"""
 
 MIN_WIDTH = 100  # of the table, so that a pipe does not break its rows
 DATA_SETS = ("astyx", "nuscenes_sample")
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_convert(verbs.add_parser("convert", help="write a data set as MCAP bags"))
     _add_info(verbs.add_parser("info", help="what is in a bag, and is it whole"))
     _add_play(verbs.add_parser("play", help="publish a bag's messages"))
+    _add_fault(verbs.add_parser("fault", help="write a bag again with a scenario's faults"))
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -75,12 +77,27 @@ def _add_play(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=float, default=5.0, metavar="S",
                         help="wait at most so long for subscribers (default: %(default)s)")
     parser.add_argument("--namespace", default="", help="of all topics but /tf and /clock")
+    parser.add_argument("--scenario", metavar="FILE",
+                        help="name or file of a scenario whose faults befall the messages")
+    parser.add_argument("--rig", type=Path, help="the rig that was recorded, for --scenario")
+    parser.add_argument("--seed", type=int, default=0, help="of what the scenario leaves to chance")
     parser.add_argument("--json", type=Path, metavar="OUT",
                         help="write what was played to this file")
 
 
+def _add_fault(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, help="folder of a bag, or one .mcap or .db3 file")
+    parser.add_argument("out", type=Path, help="folder to make: the new bag")
+    parser.add_argument("--scenario", required=True, metavar="FILE",
+                        help="name of a shipped scenario, or a file")
+    parser.add_argument("--rig", type=Path, required=True, help="the rig that was recorded")
+    parser.add_argument("--seed", type=int, default=0, help="of what the scenario leaves to chance")
+    parser.add_argument("--compression", choices=("zstd", "lz4", "none"), default="zstd")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write what was done to this file")
+
+
 def run(args: argparse.Namespace) -> int:
-    return {"convert": _convert, "info": _info, "play": _play}[args.verb](args)
+    return {"convert": _convert, "info": _info, "play": _play, "fault": _fault}[args.verb](args)
 
 
 # -- convert -------------------------------------------------------------------------------------
@@ -270,7 +287,45 @@ def play_parameters(args: argparse.Namespace) -> dict[str, Any]:
     """The node's parameters; relative paths are resolved here."""
     return {"bag": str(args.bag.resolve()), "rate": args.rate, "loop": args.loop,
             "stamps": args.stamps, "clock": not args.no_clock, "wait_for_subscribers_s": args.wait,
-            "report": str(args.json.resolve()) if args.json else ""}
+            "report": str(args.json.resolve()) if args.json else "", **_fault_parameters(args)}
+
+
+def _fault_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    if args.scenario is None:
+        return {}
+    from perception_bev.sim.scenario import path_of
+
+    if args.rig is None:
+        raise ConfigError("--scenario names sensors of a rig: give it with --rig FILE")
+    return {"scenario": str(path_of(args.scenario).resolve()), "rig": str(args.rig.resolve()),
+            "seed": args.seed}
+
+
+# -- fault ---------------------------------------------------------------------------------------
+
+
+def _fault(args: argparse.Namespace) -> int:
+    from perception_bev.rig import load_rig
+    from perception_bev.sim import faulted_bag
+    from perception_bev.sim.scenario import load_scenario
+
+    scenario, rig = load_scenario(args.scenario), load_rig(args.rig)
+    with BagReader(args.bag) as reader, _progress() as bar:
+        task = bar.add_task(scenario.name, total=reader.message_count)
+        done = faulted_bag.write(reader, args.out, scenario, rig, args.seed, args.compression,
+                                 lambda count: bar.update(task, completed=count))
+    console = Console()
+    console.print(f"{done.path}: {done.read} messages read, {done.written} written; "
+                  f"{scenario.name}: {scenario.what}", highlight=False)
+    for kind, topics in done.changed.items():
+        console.print(f"  {kind}: " + ", ".join(f"{t} {n}" for t, n in topics.items()),
+                      highlight=False)
+    for note in done.notes:
+        console.print(f"  note: {note}", highlight=False)
+    if done.error:
+        console.print(f"[red]damaged:[/red] {done.error}", highlight=False)
+    _write_json(args.json, asdict(done))
+    return 1 if done.error else 0
 
 
 # -- both ----------------------------------------------------------------------------------------

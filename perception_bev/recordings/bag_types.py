@@ -82,6 +82,11 @@ class TypeBook:
             raise RecordingError(f"{len(data)} bytes are not a {msgtype}: "
                                  f"{type(err).__name__} {err}".rstrip()) from err
 
+    def definition(self, msgtype: str) -> tuple[str, str]:
+        """As the module's `definition`, by the bag's own definition of the type."""
+        store, name = self.store(msgtype), full_name(msgtype)
+        return store.generate_msgdef(name, ros_version=2)[0], store.hash_rihs01(name)
+
     def store(self, msgtype: str) -> Typestore:
         """rosbags' store in which `msgtype` and what it contains are known; else RecordingError."""
         name = full_name(msgtype)

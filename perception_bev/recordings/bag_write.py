@@ -3,6 +3,7 @@ version 9 (Jazzy), message definitions inside. The same messages give the same b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +30,12 @@ class BagWriter:
         compression: of the chunks.
         custom: short texts for metadata.yaml, such as the rig's name; more may be added to the
             attribute until `close`.
+        define: (text, hash) of a type; default: Jazzy's. For bytes of another bag, its own.
     """
 
     def __init__(self, path: str | Path, compression: Compression = "zstd",
-                 custom: dict[str, str] | None = None) -> None:
+                 custom: dict[str, str] | None = None,
+                 define: Callable[[str], tuple[str, str]] = definition) -> None:
         self.path = Path(path)
         self.topics: dict[str, TopicInfo] = {}
         self.custom = dict(custom or {})
@@ -40,6 +43,7 @@ class BagWriter:
         self._schemas: dict[str, int] = {}
         self._hashes: dict[str, str] = {}
         self._span: tuple[int, int] | None = None
+        self._define = define
         if compression not in ("zstd", "lz4", "none"):
             raise RecordingError(f"unknown compression '{compression}'; known: zstd, lz4, none")
         try:
@@ -92,7 +96,7 @@ class BagWriter:
 
     def _add_channel(self, name: str, msgtype: str, qos: Qos | None) -> None:
         offered = qos or (LATCHED if name in _LATCHED_TOPICS else Qos())
-        text, digest = definition(msgtype)
+        text, digest = self._define(msgtype)
         if msgtype not in self._schemas:
             self._schemas[msgtype] = self._mcap.register_schema(msgtype, "ros2msg", text.encode())
             self._hashes[msgtype] = digest

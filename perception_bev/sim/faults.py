@@ -26,10 +26,9 @@ from perception_bev.recordings.playback import Restamper
 from perception_bev.rig import Camera, Lidar, Rig
 from perception_bev.sim import scenario as kinds
 from perception_bev.sim import spoil
-from perception_bev.sim.scenario import Fault, Scenario, targets
+from perception_bev.sim.scenario import Fault, Scenario, nanoseconds, targets
 
 HELD = 4096  # late messages that wait at once; beyond, the one that is due next is lost
-_NS = 1_000_000_000
 _PICTURES = frozenset({"sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"})
 _CLOUD, _SCAN = "sensor_msgs/msg/PointCloud2", "radar_msgs/msg/RadarScan"
 CONTENT: dict[type, frozenset[str]] = {  # what changes contents, and of which message types
@@ -86,8 +85,8 @@ class Faults:
 
     def clock_shift_ns(self, log_ns: int) -> int:
         """What ROS time is ahead of a bag's log time then: the sum of the time jumps until then."""
-        return sum(round(fault.by_s * _NS) for fault in self.scenario.faults
-                   if isinstance(fault, kinds.TimeJump) and self._seconds(log_ns) >= fault.at_s)
+        return sum(nanoseconds(fault.by_s) for fault in self.scenario.faults
+                   if isinstance(fault, kinds.TimeJump) and fault.active(log_ns - self._start_ns))
 
     def idle(self) -> list[str]:
         """The faults that have changed nothing so far, in words."""
@@ -95,16 +94,13 @@ class Faults:
                 + (f" of {stage.fault.sensor})" if stage.topics is not None else ")")
                 for number, stage in enumerate(self._stages) if not self._done[number]]
 
-    def _seconds(self, log_ns: int) -> float:
-        return (log_ns - self._start_ns) / _NS
-
     def _through(self, message: RawMessage) -> RawMessage | None:
         """One message through all faults, in the scenario's order."""
-        at_s = self._seconds(message.stamp_ns)
+        at_ns = message.stamp_ns - self._start_ns
         for number, stage in enumerate(self._stages):
-            if not stage.concerns(message.topic, at_s):
+            if not stage.concerns(message.topic, at_ns):
                 continue
-            after = self._one(stage, message, at_s)
+            after = self._one(stage, message, at_ns)
             if after is not message:
                 self._done[number] += 1
                 self.counts[stage.fault.kind, message.topic] += 1
@@ -113,9 +109,9 @@ class Faults:
             message = after
         return message
 
-    def _one(self, stage: _Stage, message: RawMessage, at_s: float) -> RawMessage | None:
+    def _one(self, stage: _Stage, message: RawMessage, at_ns: int) -> RawMessage | None:
         try:
-            return stage.change(message, at_s)
+            return stage.change(message, at_ns)
         except BadMessage as err:
             self.skipped[stage.fault.kind, message.topic, err.reason] += 1
         except RecordingError:
@@ -206,14 +202,12 @@ class _Stage:
         self._chances.clear()
         self._last_ns.clear()
 
-    def concerns(self, topic: str, at_s: float) -> bool:
-        if self.topics is None:
-            return at_s >= self.fault.at_s
-        if topic not in self.topics:
+    def concerns(self, topic: str, at_ns: int) -> bool:
+        if self.topics is not None and topic not in self.topics:
             return False
-        return self.fault.active(at_s) or topic in self._last_ns  # what is late holds up the next
+        return self.fault.active(at_ns) or topic in self._last_ns  # what is late holds up the next
 
-    def change(self, message: RawMessage, at_s: float) -> RawMessage | None:
+    def change(self, message: RawMessage, at_ns: int) -> RawMessage | None:
         """The message afterwards, itself if it is as it was, or None if it is lost.
 
         Raises BadMessage or RecordingError where it cannot be changed.
@@ -221,7 +215,7 @@ class _Stage:
         wanted = CONTENT.get(type(self.fault))
         if wanted is not None and full_name(message.type) not in wanted:
             raise BadMessage("wrong_type", f"{message.topic} carries {message.type}")
-        return _CHANGES[type(self.fault)](self, self.fault, message, at_s)
+        return _CHANGES[type(self.fault)](self, self.fault, message, at_ns)
 
     def chance(self, topic: str) -> np.random.Generator:
         """Of this fault and topic alone."""
@@ -232,9 +226,9 @@ class _Stage:
     def hits(self, topic: str, probability: float) -> bool:
         return self.chance(topic).random() < probability
 
-    def late(self, message: RawMessage, at_s: float) -> RawMessage:
+    def late(self, message: RawMessage, at_ns: int) -> RawMessage:
         delay = 0.0
-        if self.fault.active(at_s):
+        if self.fault.active(at_ns):
             delay = (self.fault.delay_ms
                      + self.fault.jitter_ms * self.chance(message.topic).random())
         due = max(message.stamp_ns + round(delay * 1e6), self._last_ns[message.topic])
@@ -242,52 +236,54 @@ class _Stage:
         return message if due == message.stamp_ns else message._replace(stamp_ns=due)
 
 
-# -- what each kind does: (stage, fault, message, seconds) -> message, or None: lost ---------------
+# -- what each kind does: (stage, fault, message, ns since the beginning) -> message or None
 
 
-def _flapping(stage: _Stage, fault: kinds.Flapping, message: RawMessage, at_s: float
+def _flapping(stage: _Stage, fault: kinds.Flapping, message: RawMessage, at_ns: int
               ) -> RawMessage | None:
-    return message if (at_s - fault.from_s) % (fault.on_s + fault.off_s) < fault.on_s else None
+    period = nanoseconds(fault.on_s) + nanoseconds(fault.off_s)
+    phase = (at_ns - nanoseconds(fault.from_s)) % period
+    return message if phase < nanoseconds(fault.on_s) else None
 
 
-def _drop(stage: _Stage, fault: kinds.Drop, message: RawMessage, at_s: float
+def _drop(stage: _Stage, fault: kinds.Drop, message: RawMessage, at_ns: int
           ) -> RawMessage | None:
     return None if stage.hits(message.topic, fault.probability) else message
 
 
-def _skewed(stage: _Stage, fault: kinds.ClockSkew, message: RawMessage, at_s: float) -> RawMessage:
-    drift_ns = fault.drift_ppm * 1e3 * (at_s - fault.from_s)
+def _skewed(stage: _Stage, fault: kinds.ClockSkew, message: RawMessage, at_ns: int) -> RawMessage:
+    drift_ns = fault.drift_ppm * 1e-6 * (at_ns - nanoseconds(fault.from_s))
     return stage.tools.restamped(message, round(fault.offset_ms * 1e6 + drift_ns))
 
 
-def _future(stage: _Stage, fault: kinds.FutureStamp, message: RawMessage, at_s: float
+def _future(stage: _Stage, fault: kinds.FutureStamp, message: RawMessage, at_ns: int
             ) -> RawMessage:
     if not stage.hits(message.topic, fault.probability):
         return message
-    return stage.tools.restamped(message, round(fault.ahead_s * _NS))
+    return stage.tools.restamped(message, nanoseconds(fault.ahead_s))
 
 
-def _jumped(stage: _Stage, fault: kinds.TimeJump, message: RawMessage, at_s: float) -> RawMessage:
-    return stage.tools.restamped(message, round(fault.by_s * _NS))
+def _jumped(stage: _Stage, fault: kinds.TimeJump, message: RawMessage, at_ns: int) -> RawMessage:
+    return stage.tools.restamped(message, nanoseconds(fault.by_s))
 
 
-def _blinded(stage: _Stage, fault: kinds.Blinded, message: RawMessage, at_s: float) -> RawMessage:
+def _blinded(stage: _Stage, fault: kinds.Blinded, message: RawMessage, at_ns: int) -> RawMessage:
     place = crc32(f"{stage.seed} {message.topic}".encode())
     return stage.tools.edited(message, lambda picture: spoil.blind(fault, picture, place))
 
 
-def _garbage(stage: _Stage, fault: kinds.Garbage, message: RawMessage, at_s: float) -> RawMessage:
+def _garbage(stage: _Stage, fault: kinds.Garbage, message: RawMessage, at_ns: int) -> RawMessage:
     if not stage.hits(message.topic, fault.probability):
         return message
     return stage.tools.edited(message, lambda content: spoil.cut(fault, content))
 
 
-def _nan(stage: _Stage, fault: kinds.Nan, message: RawMessage, at_s: float) -> RawMessage:
+def _nan(stage: _Stage, fault: kinds.Nan, message: RawMessage, at_ns: int) -> RawMessage:
     chance = stage.chance(message.topic)
     return stage.tools.edited(message, lambda cloud: spoil.spoil_points(fault, cloud, chance))
 
 
-def _ghosts(stage: _Stage, fault: kinds.Ghosts, message: RawMessage, at_s: float) -> RawMessage:
+def _ghosts(stage: _Stage, fault: kinds.Ghosts, message: RawMessage, at_ns: int) -> RawMessage:
     radar = stage.tools.rig.radars[stage.topics[message.topic]]
     chance, make = stage.chance(message.topic), lambda **v: stage.tools.return_class(message)(**v)
     return stage.tools.edited(message, lambda scan: spoil.haunt(fault, scan, radar, chance, make))
@@ -295,6 +291,6 @@ def _ghosts(stage: _Stage, fault: kinds.Ghosts, message: RawMessage, at_s: float
 
 _CHANGES: dict[type, Callable[[_Stage, Any, RawMessage, float], RawMessage | None]] = {
     kinds.Off: lambda *_: None, kinds.Flapping: _flapping, kinds.Drop: _drop,
-    kinds.Late: lambda stage, _, message, at_s: stage.late(message, at_s),
+    kinds.Late: lambda stage, _, message, at_ns: stage.late(message, at_ns),
     kinds.ClockSkew: _skewed, kinds.FutureStamp: _future, kinds.TimeJump: _jumped,
     kinds.Blinded: _blinded, kinds.Garbage: _garbage, kinds.Nan: _nan, kinds.Ghosts: _ghosts}

@@ -30,6 +30,10 @@ Share = Annotated[float, Range(0, 1)]
 Side = Literal["left", "right"]
 
 
+def nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
 # -- the world -------------------------------------------------------------------------------------
 
 
@@ -95,8 +99,10 @@ class SensorFault:
         if self.to_s is not None and self.to_s <= self.from_s:
             raise ConfigError(f"to_s {self.to_s:g} is not after from_s {self.from_s:g}")
 
-    def active(self, at_s: float) -> bool:
-        return self.from_s <= at_s and (self.to_s is None or at_s < self.to_s)
+    def active(self, at_ns: int) -> bool:
+        """At so many ns after the beginning."""
+        return nanoseconds(self.from_s) <= at_ns and (
+            self.to_s is None or at_ns < nanoseconds(self.to_s))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +209,10 @@ class TimeJump:
     at_s: Seconds
     by_s: Annotated[float, Range(-1e6, 1e6)]
 
+    def active(self, at_ns: int) -> bool:
+        """At so many ns after the beginning."""
+        return nanoseconds(self.at_s) <= at_ns
+
 
 Fault = (Off | Flapping | Drop | Late | ClockSkew | FutureStamp | Blinded | Garbage | Nan | Ghosts
          | TimeJump)
@@ -228,10 +238,14 @@ class Scenario:
 
 def load_scenario(which: str | Path) -> Scenario:
     """A file, or the name of a shipped scenario; ConfigError names the shipped ones."""
-    path = Path(which)
-    if not path.suffix and not path.exists():
-        path = _shipped(str(which))
+    path = path_of(which)
     return config.build(Scenario, _with_off(config.load_yaml(path)), str(path))
+
+
+def path_of(which: str | Path) -> Path:
+    """The file of a shipped scenario's name; a path stays what it is."""
+    path = Path(which)
+    return path if path.suffix or path.is_file() else _shipped(str(which))
 
 
 def shipped() -> dict[str, Path]:
