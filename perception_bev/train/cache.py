@@ -176,6 +176,14 @@ class Drive:
             return None
         return SE3(self._poses[index, :, :3], self._poses[index, :, 3])
 
+    def odometry(self, index: int) -> tuple[OdometrySample, ...]:
+        """What odometry said since the sample before, up to this one's reference time."""
+        stamps, poses, twists = self._odometry
+        since = self.t_ref_ns(index - 1) if index else np.iinfo(np.int64).min
+        first, last = np.searchsorted(stamps, [since, self.t_ref_ns(index)], side="right")
+        return tuple(OdometrySample(int(stamps[i]), SE3(poses[i, :, :3], poses[i, :, 3]),
+                                    *twists[i]) for i in range(first, last))
+
     def __getitem__(self, index: int) -> Labelled:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.file}: sample {index} of {len(self)}")
@@ -203,13 +211,17 @@ class Drive:
     @cached_property
     def ego(self) -> EgoMotion:
         """The drive's odometry."""
-        stamps, poses, twists = (self._whole(f"odometry.{name}")
-                                 for name in ("stamp", "pose", "twist"))
+        stamps, poses, twists = self._odometry
         span_s = float(stamps[-1] - stamps[0]) * 1e-9 if len(stamps) else 0.0
         ego = EgoMotion(history_s=span_s + 1.0)
         for stamp, pose, twist in zip(stamps.tolist(), poses, twists, strict=True):
             ego.push(stamp, SE3(pose[:, :3], pose[:, 3]), twist[0], twist[1])
         return ego
+
+    @cached_property
+    def _odometry(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Stamps (N,) [ns], poses (N, 3, 4), twists (N, 2, 3) [m/s, rad/s]."""
+        return tuple(self._whole(f"odometry.{name}") for name in ("stamp", "pose", "twist"))
 
     @cached_property
     def _truth(self) -> dict[str, np.ndarray]:

@@ -1,5 +1,5 @@
 """Training: simulated drives as labelled samples. Those that are missing are generated and decoded
-by several processes; a drive that is there is kept, so that making a set can be cut off any time."""
+by several processes; what is there is kept, so that making a set can be cut off at any time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
-
 from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest
 from perception_bev.recordings.base import Recording
@@ -21,10 +19,9 @@ from perception_bev.train import cache
 from perception_bev.train.cache import Drive
 from perception_bev.train.samples import Labelled
 
-WEATHER = {"day": 0.5, "dusk": 0.15, "night": 0.1, "rain": 0.15, "fog": 0.1}  # shares of drives
 SET = "set.json"  # what all drives of a folder are made of
 
-MakeRecording = Callable[[Rig, int, float, str], Recording]  # rig, seed, seconds, weather
+MakeRecording = Callable[[Rig, int, float], Recording]  # rig, seed, seconds
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,11 @@ def classes(manifest: Manifest) -> dict[str, str | None]:
     return {name: name for name in manifest.classes}
 
 
-def weather_of(seed: int) -> str:
-    """What it is like outside in a drive: drawn by its seed alone."""
-    return str(np.random.default_rng([seed, 77]).choice(list(WEATHER), p=list(WEATHER.values())))
-
-
-def simulated(rig: Rig, seed: int, seconds: float, weather: str) -> Recording:
+def simulated(rig: Rig, seed: int, seconds: float) -> Recording:
+    """A drive whose streets, traffic and weather are drawn by its seed."""
     from perception_bev.sim.drive import SimRecording
 
-    return SimRecording(rig, seed=seed, seconds=seconds, weather=weather)
+    return SimRecording(rig, seed, seconds)
 
 
 def file_of(folder: Path, seed: int) -> Path:
@@ -88,7 +81,7 @@ def make(folder: Path, drives: DriveSet, manifest: Manifest, processes: int = 2,
 
 def _make_one(job: tuple) -> int:
     folder, seed, drives, manifest, recording = job
-    drive = recording(drives.rig, seed, drives.seconds, weather_of(seed))
+    drive = recording(drives.rig, seed, drives.seconds)
     samples = (drive[index] for index in range(len(drive)))
     cache.write(file_of(folder, seed), samples, manifest, resolve(drives.rig))
     return seed
