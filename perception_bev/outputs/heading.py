@@ -10,6 +10,7 @@ from perception_bev.geometry import wrap_angle
 FRONT_VOTE = 0.7  # log-odds that one detection's heading gives
 MOTION_VOTE = 1.5  # log-odds that one look at the direction of motion gives
 MOVING_M_S = 1.5  # slower ones say nothing: noise, or somebody who parks backwards
+SIGMAS = 3.0  # nor those whose velocity could be nothing
 CLEARLY = 0.7  # cosine between motion and heading that counts as along or against it
 MOST = 4.0  # log-odds; who was sure for an hour changes their mind as quickly
 AXIS_GAIN = 0.35  # of a new measurement once a track is old
@@ -31,12 +32,12 @@ def smoothed(yaw: np.ndarray, front: np.ndarray, measured: np.ndarray, hits: np.
     return _decided(yaw, front + np.where(against, -FRONT_VOTE, FRONT_VOTE))
 
 
-def with_motion(yaw: np.ndarray, front: np.ndarray, velocity: np.ndarray, sure: np.ndarray
+def with_motion(yaw: np.ndarray, front: np.ndarray, velocity: np.ndarray, sigma: np.ndarray
                 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same with what velocity (N, 2) [m/s] says, where `sure` (N,) bool and fast enough."""
+    """The same with what velocity (N, 2) [m/s] says, where it is large against its sigma (N,)."""
     speed = np.linalg.norm(velocity, axis=1)
     along = (velocity[:, 0] * np.cos(yaw) + velocity[:, 1] * np.sin(yaw)) / np.maximum(speed, 1e-9)
-    says = sure & (speed > MOVING_M_S) & (np.abs(along) > CLEARLY)
+    says = (speed > np.maximum(MOVING_M_S, SIGMAS * sigma)) & (np.abs(along) > CLEARLY)
     return _decided(yaw, front + np.where(says, np.sign(along) * MOTION_VOTE, 0.0))
 
 

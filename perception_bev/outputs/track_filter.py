@@ -13,7 +13,6 @@ OTHER_CLASS = 3.0  # what it costs to be of another class of the same kind
 VELOCITY_GATE = 16.0  # squared sigmas; a measured velocity further off is not believed
 SIZE_GAIN, HEIGHT_GAIN, SCORE_GAIN = 0.15, 0.3, 0.3  # of a new measurement once a track is old
 VOTE_KEPT = 0.9  # of the votes for a class, a detection later
-KNOWN_VARIANCE = 1.0  # [m^2/s^2]; a velocity less sure than this does not say where the front is
 
 
 class TrackFilter:
@@ -79,9 +78,9 @@ class TrackFilter:
     def _correct_heading(self, rows: np.ndarray, yaw: np.ndarray) -> None:
         rows["yaw"], rows["front"] = heading.smoothed(rows["yaw"], rows["front"], yaw,
                                                       rows["hits"])
-        sure = rows["cov"][:, 2, 2] + rows["cov"][:, 3, 3] < KNOWN_VARIANCE
+        sigma = np.sqrt(np.maximum(rows["cov"][:, 2, 2], rows["cov"][:, 3, 3]))
         rows["yaw"], rows["front"] = heading.with_motion(rows["yaw"], rows["front"],
-                                                         rows["mean"][:, 2:], sure)
+                                                         rows["mean"][:, 2:], sigma)
 
     def _position_noise(self, rows: np.ndarray) -> np.ndarray:
         return _isotropic(self._motion.position[rows["label"]])
