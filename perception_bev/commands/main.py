@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "up": ("perception_bev.commands.up", "start the nodes, without the launch package"),
     "rig": ("perception_bev.commands.rig", "write or check the file of a vehicle's sensors"),
     "bag": ("perception_bev.commands.bag", "convert data sets to bags, look into bags, play them"),
+    "sim": ("perception_bev.commands.sim", "write a simulated drive as a bag"),
     "train": ("perception_bev.commands.train", "train the network"),
     "eval": ("perception_bev.commands.eval", "score a model on a recording"),
     "export": ("perception_bev.commands.export", "write a trained network as engine files"),
