@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     model = _trained(manifest, args.work)
     save_file(model.state_dict(), args.out / parity.WEIGHTS)
     complete = export.export(model, manifest, args.out)
-    for name in ("curve.png", "split.json", "held_out.txt"):
+    for name in ("curve.png", "split.json", "held_out.txt", "drives.json"):
         if (args.work / name).exists() and args.work != args.out:
             shutil.copy(args.work / name, args.out / name)
     sizes = {name: (args.out / engine.file).stat().st_size
@@ -57,18 +57,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _trained(manifest, work: Path):
     """Averaged weights of a training run, or the weights of a model folder."""
-    from safetensors.torch import load_file
-
     from perception_bev.network import parity
     from perception_bev.network.model import Model
     from perception_bev.train import checkpoint
 
     if not (work / checkpoint.TENSORS).exists():
         return parity.load_weights(manifest, work)
-    tensors = load_file(work / checkpoint.TENSORS)
     model = Model(manifest)
-    model.load_state_dict({k.removeprefix("average."): v for k, v in tensors.items()
-                           if k.startswith("average.")})
+    model.load_state_dict(checkpoint.averaged(work))
     return model.eval()
 
 

@@ -10,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from perception_bev.errors import ConfigError
+
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 
 
@@ -42,6 +44,13 @@ def load(folder: Path, model: nn.Module, average: nn.Module,
     whole = optimiser.state_dict()
     optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
     return state
+
+
+def averaged(folder: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a run; ConfigError where nothing was trained."""
+    if not (folder / TENSORS).exists():
+        raise ConfigError(f"{folder}: no {TENSORS}; a folder of `bev train` is wanted")
+    return _part(load_file(folder / TENSORS), "average.")
 
 
 def _state(folder: Path) -> dict | None:

@@ -7,10 +7,11 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from perception_bev.contracts import MODALITIES, Modality
 from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest
 from perception_bev.network.model import Model
+from perception_bev.outputs.heads import Targets
 from perception_bev.train import checkpoint
 from perception_bev.train.loss import PARTS, loss_of
 from perception_bev.train.samples import Labelled, SampleMaker, TrainingSample
@@ -40,6 +42,7 @@ class Recipe:
     weight_decay: float = 0.02
     warm_up: float = 0.1  # share of the steps
     seed: int = 0
+    weak: bool = False  # the lidar is missing more often than the others
     sensors: str = "all"  # or some of camera, lidar, radar, with commas: only these, no dropout
 
     @property
@@ -61,22 +64,79 @@ class Recipe:
         return self.peak_rate * max(0.5 * (1 + np.cos(np.pi * fall)), 1e-3)
 
 
+class Task(Protocol):
+    """What is learned: how samples are made, and what a model says of a batch of them."""
+
+    def __len__(self) -> int:
+        """How many samples there are to start from."""
+
+    def maker(self) -> Callable[[int, np.random.Generator], Sample]:
+        """Called once in the thread that makes the samples: (number, chance) -> one."""
+
+    def ready(self, model: Model) -> None:
+        """Put the model's parts into the mode in which they are trained."""
+
+    def logits(self, model: Model, batch: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Heat before the sigmoid, and boxes."""
+
+
+class Sample(Protocol):
+    targets: Targets
+
+
+class SingleFrames:
+    """Every frame for itself, the whole model."""
+
+    def __init__(self, items: Sequence[Labelled], manifest: Manifest,
+                 classes: dict[str, str | None], recipe: Recipe) -> None:
+        self._items = items
+        self._arguments = (manifest, classes, recipe.modalities, recipe.weak)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def maker(self) -> Callable[[int, np.random.Generator], TrainingSample]:
+        maker = SampleMaker(*self._arguments)
+        return lambda number, rng: maker.make(self._items[number], rng)
+
+    def ready(self, model: Model) -> None:
+        model.train()
+
+    def logits(self, model: Model, batch: Sequence[TrainingSample],
+               ) -> tuple[torch.Tensor, torch.Tensor]:
+        return model.logits(*tensors(batch))
+
+
 def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str | None],
           recipe: Recipe, folder: Path) -> Model:
-    """Train, or go on training, in `folder`; returns the model with averaged weights."""
+    """Train on single frames, or go on training, in `folder`."""
+    return run(SingleFrames(items, manifest, classes, recipe), manifest, recipe, folder)
+
+
+def run(task: Task, manifest: Manifest, recipe: Recipe, folder: Path,
+        start: dict[str, torch.Tensor] | None = None) -> Model:
+    """Train, or go on training, in `folder`; returns the model with averaged weights.
+
+    start: weights to begin with, default: random ones.
+    """
     torch.manual_seed(recipe.seed)
-    model = Model(manifest).to(memory_format=torch.channels_last)
+    model = Model(manifest)
+    if start is not None:
+        model.load_state_dict(start)
+    task.ready(model)
+    model = model.to(memory_format=torch.channels_last)
     average = deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.peak_rate, betas=(0.9, 0.99))
     state = checkpoint.load(folder, model, average, optimiser) or {"step": 0, "history": []}
     if state["step"] and Recipe(**state["recipe"]) != recipe:
         raise ConfigError(f"{folder} was begun with another recipe: {state['recipe']}; name "
                           "another folder, or give the same arguments")
-    batches = _prefetched(items, manifest, classes, recipe, state["step"])
+    batches = _prefetched(task, recipe, state["step"])
     bar = tqdm(total=recipe.steps, initial=state["step"], unit="step", smoothing=0.05)
     for step in range(state["step"], recipe.steps):
         began = time.monotonic()
-        parts = _step(model, average, optimiser, next(batches), manifest, recipe.rate(step), step)
+        parts = _step(task, model, average, optimiser, next(batches), manifest, recipe.rate(step),
+                      step)
         state["history"].append([step, *parts, round(time.monotonic() - began, 3)])
         bar.update()
         if step % 20 == 0:
@@ -92,20 +152,20 @@ def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str 
 
 
 def _groups(model: Model, recipe: Recipe) -> list[dict]:
-    """Weight decay for kernels, not for biases and normalisation."""
-    kernels = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    """Weight decay for kernels, not for biases and normalisation; what is frozen is left out."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    kernels = [p for p in learned if p.ndim > 1]
+    others = [p for p in learned if p.ndim <= 1]
     return [{"params": kernels, "weight_decay": recipe.weight_decay},
             {"params": others, "weight_decay": 0.0}]
 
 
-def _step(model: Model, average: Model, optimiser: torch.optim.Optimizer,
-          batch: list[TrainingSample], manifest: Manifest, rate: float,
-          step: int) -> list[float]:
+def _step(task: Task, model: Model, average: Model, optimiser: torch.optim.Optimizer,
+          batch: Sequence[Sample], manifest: Manifest, rate: float, step: int) -> list[float]:
     for group in optimiser.param_groups:
         group["lr"] = rate
-    model.train()
-    logits, boxes = model.logits(*_tensors(batch))
+    task.ready(model)
+    logits, boxes = task.logits(model, batch)
     loss = loss_of(logits, boxes, [sample.targets for sample in batch], manifest)
     optimiser.zero_grad(set_to_none=True)
     loss.total.backward()
@@ -125,7 +185,8 @@ def _follow(average: Model, model: Model, decay: float) -> None:
             mean.copy_(now)
 
 
-def _tensors(batch: list[TrainingSample]) -> tuple[torch.Tensor, ...]:
+def tensors(batch: Sequence[TrainingSample]) -> tuple[torch.Tensor, ...]:
+    """The arguments of Model.logits."""
     def stacked(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in batch]))
 
@@ -145,18 +206,16 @@ def _order(count: int, recipe: Recipe, step: int) -> list[int]:
     return chosen
 
 
-def _prefetched(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str | None],
-                recipe: Recipe, first_step: int) -> Iterator[list[TrainingSample]]:
+def _prefetched(task: Task, recipe: Recipe, first_step: int) -> Iterator[list[Sample]]:
     """Batches from a thread of their own; an error there is raised here."""
     made: queue.Queue = queue.Queue(PREFETCH)
 
     def work() -> None:
-        maker = SampleMaker(manifest, classes, recipe.modalities)
         try:
+            make = task.maker()
             for step in range(first_step, recipe.steps):
                 rng = np.random.default_rng([recipe.seed, 2, step])
-                made.put([maker.make(items[i], rng)
-                          for i in _order(len(items), recipe, step)])
+                made.put([make(i, rng) for i in _order(len(task), recipe, step)])
         except Exception as err:  # handed over whole: the loop must not wait for ever
             made.put(err)
 

@@ -24,6 +24,10 @@ BRIGHTNESS = 30.0
 CONTRAST = 0.25
 LOST_CAMERA = 0.25  # share of the samples in which one or two of several cameras are missing
 PIXELS_SEEN = 40  # of an object in all pictures together: fewer tell nothing at the model's scale
+WEAK_SUBSETS: tuple[tuple[Modality, ...], ...] = (
+    MODALITIES, ("camera", "radar"), ("camera",), ("lidar", "radar"), ("camera", "lidar"),
+    ("lidar",), ("radar",))
+WEAK_SHARES = (0.40, 0.20, 0.12, 0.10, 0.08, 0.05, 0.05)
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,21 @@ class SampleMaker:
     """Draws augmentations and builds samples. One caller at a time."""
 
     def __init__(self, manifest: Manifest, classes: dict[str, str | None],
-                 sensors: Sequence[Modality] = MODALITIES) -> None:
+                 sensors: Sequence[Modality] = MODALITIES, weak: bool = False) -> None:
         """
         Args:
             classes: the recording's class -> the model's, None for one that is not to be learned.
             sensors: a part of the modalities: only these and always these, no dropout.
+            weak: favour the modalities that a lidar outshines.
         """
+        self._weak = weak
         self._manifest, self._classes, self._sensors = manifest, classes, tuple(sensors)
         self._builders: dict[int, InputBuilder] = {}
 
     def make(self, item: Labelled, rng: np.random.Generator) -> TrainingSample:
         """One augmented sample with some modalities and cameras dropped."""
         view = _random_view(rng, self._manifest)
-        present = _random_modalities(rng) if self._sensors == MODALITIES else self._sensors
+        present = _random_modalities(rng, self._weak) if self._sensors == MODALITIES else self._sensors
         if self._sensors == MODALITIES:
             item = _without_cameras(item, _random_lost_cameras(item, rng))
         return self.build(item, view, present, rng)
@@ -201,8 +207,11 @@ def _without_cameras(item: Labelled, names: Sequence[str]) -> Labelled:
     return replace(item, bundle=replace(item.bundle, slots=slots))
 
 
-def _random_modalities(rng: np.random.Generator) -> tuple[Modality, ...]:
-    """All in half of the cases, one missing in a quarter, one alone in a quarter."""
+def _random_modalities(rng: np.random.Generator, weak: bool) -> tuple[Modality, ...]:
+    """All in half of the cases, one missing in a quarter, one alone in a quarter. `weak`: the
+    lidar, which outshines the others, is missing more often, and they learn more."""
+    if weak:
+        return WEAK_SUBSETS[int(rng.choice(len(WEAK_SUBSETS), p=WEAK_SHARES))]
     case, which = rng.random(), int(rng.integers(len(MODALITIES)))
     if case < 0.5:
         return MODALITIES
