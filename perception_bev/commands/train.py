@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--weak", action="store_true",
+                        help="take the lidar away more often than the other sensors")
     parser.add_argument("--sensors", default="all", metavar="NAMES",
                         help="train with these modalities only, always all of them, for instance "
                              "lidar (default: all, dropped by chance)")
@@ -73,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # else a dying unit makes every step several times slower
-    recipe = Recipe(args.steps, args.batch, args.rate, seed=args.seed, sensors=args.sensors)
+    recipe = Recipe(args.steps, args.batch, args.rate, seed=args.seed, sensors=args.sensors,
+                    weak=args.weak)
     _ = recipe.modalities  # a wrong name is said before anything is made
     dataset = DATASETS[args.dataset]
     config = args.config or resources.path(dataset.config)

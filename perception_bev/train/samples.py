@@ -72,8 +72,9 @@ class SampleMaker:
     def make(self, item: Labelled, rng: np.random.Generator) -> TrainingSample:
         """One augmented sample with some modalities and cameras dropped."""
         view = _random_view(rng, self._manifest)
-        present = _random_modalities(rng, self._weak) if self._sensors == MODALITIES else self._sensors
+        present = self._sensors
         if self._sensors == MODALITIES:
+            present = _random_modalities(rng, self._weak)
             item = _without_cameras(item, _random_lost_cameras(item, rng))
         return self.build(item, view, present, rng)
 
