@@ -13,9 +13,12 @@ from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest, load_manifest
 
 HELP = "train a model; a run that was cut off goes on where it stopped"
+RATES = {"single": 2e-3, "temporal": 1e-3}  # peak learning rate of each phase
+SEQUENCES = ("sim",)  # data sets whose samples know their drive
 EPILOG = """examples:
   bev train --dataset astyx --root ~/data/astyx --work runs/astyx --steps 12500
   bev train --dataset sim --root ~/data/drives --work runs/sim6      missing drives are generated
+  bev train --dataset sim --root ~/data/drives --phase temporal --from runs/sim6 --work runs/sim6-t
   bev export --work runs/astyx --out models/astyx"""
 
 
@@ -47,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder for checkpoints; named again, the run goes on")
     parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--rate", type=float,
+                        help="peak learning rate (default: 2e-3, in the temporal phase 1e-3)")
+    parser.add_argument("--phase", choices=tuple(RATES), default="single",
+                        help="single frames and the whole model, or what remembers alone")
+    parser.add_argument("--from", type=Path, dest="start", metavar="WORK",
+                        help="run of the phase before, from whose weights the temporal one starts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--weak", action="store_true",
@@ -70,24 +78,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from perception_bev.train import curve
-    from perception_bev.train.loop import Recipe, train
+    from perception_bev.train import checkpoint, curve, loop
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # else a dying unit makes every step several times slower
-    recipe = Recipe(args.steps, args.batch, args.rate, seed=args.seed, sensors=args.sensors,
-                    weak=args.weak)
+    recipe = loop.Recipe(args.steps, args.batch, args.rate or RATES[args.phase], seed=args.seed,
+                         sensors=args.sensors, weak=args.weak)
     _ = recipe.modalities  # a wrong name is said before anything is made
+    start, begun = None, {}
+    if args.phase == "temporal":
+        start = checkpoint.averaged(_before(args))
+        begun = {"from.txt": checkpoint.digest(start) + "\n"}
     dataset = DATASETS[args.dataset]
     config = args.config or resources.path(dataset.config)
     manifest = load_manifest(config)
     material = dataset.material(args, manifest)
-    _record(args.work, material.record | {"model.yaml": Path(config).read_text()})
+    _record(args.work, material.record | begun | {"model.yaml": Path(config).read_text()})
     print(material.said)
-    train(material.items, manifest, material.classes, recipe, args.work)
+    loop.run(_task(args, material, manifest, recipe), manifest, recipe, args.work, start)
     curve.draw(args.work / "history.json", args.work / "curve.png")
     print(f"weights and learning curve in {args.work}; next: bev export --work {args.work}")
     return 0
+
+
+def _task(args: argparse.Namespace, material: Material, manifest: Manifest, recipe):
+    """What the loop is to learn."""
+    if args.phase == "single":
+        from perception_bev.train.loop import SingleFrames
+
+        return SingleFrames(material.items, manifest, material.classes, recipe)
+    from perception_bev.train.temporal import Clips
+
+    return Clips(material.items, manifest, material.classes, recipe.weak)
+
+
+def _before(args: argparse.Namespace) -> Path:
+    """The run that the temporal phase starts from."""
+    if args.start is None:
+        raise ConfigError("--phase temporal starts from a trained model: give --from WORK, the "
+                          "folder of its run on single frames")
+    if args.dataset not in SEQUENCES:
+        raise ConfigError(f"--phase temporal needs drives with ego motion; '{args.dataset}' has "
+                          f"single frames (known with drives: {', '.join(SEQUENCES)})")
+    if args.sensors != "all":
+        raise ConfigError("--phase temporal is trained with all sensors, dropped by chance")
+    return args.start
 
 
 def _astyx(args: argparse.Namespace, manifest: Manifest) -> Material:

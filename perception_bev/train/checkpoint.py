@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def averaged(folder: Path) -> dict[str, torch.Tensor]:
     if not (folder / TENSORS).exists():
         raise ConfigError(f"{folder}: no {TENSORS}; a folder of `bev train` is wanted")
     return _part(load_file(folder / TENSORS), "average.")
+
+
+def digest(weights: dict[str, torch.Tensor]) -> str:
+    """Hexadecimal digest of weights: two runs that start alike start with the same."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        content.update(name.encode() + weights[name].contiguous().numpy().tobytes())
+    return content.hexdigest()
 
 
 def _state(folder: Path) -> dict | None:
