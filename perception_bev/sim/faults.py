@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from perception_bev.errors import BadMessage, RecordingError
+from perception_bev.errors import BadMessage, ConfigError, RecordingError
 from perception_bev.raw import RawCloud
 from perception_bev.recordings.bag_reader import RawMessage
 from perception_bev.recordings.bag_types import TypeBook, full_name
@@ -59,8 +59,13 @@ class Faults:
         self.skipped: Counter[tuple[str, str, str]] = Counter()
         self._start_ns = start_ns
         tools = _Tools(rig, types)
-        self._stages = [_Stage(fault, topics_of(fault, rig), (seed, number), tools)
-                        for number, fault in enumerate(scenario.faults)]
+        self._stages: list[_Stage] = []
+        for number, fault in enumerate(scenario.faults):
+            try:
+                topics = topics_of(fault, rig)
+            except ConfigError as err:
+                raise ConfigError(f"scenario '{scenario.name}', faults[{number}]: {err}") from err
+            self._stages.append(_Stage(fault, topics, (seed, number), tools))
         self._done: Counter[int] = Counter()  # by the fault's number
 
     def apply(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:

@@ -78,7 +78,8 @@ def test_every_kind_of_fault_and_event_is_in_the_documentation():
     ({"faults": [{"kind": "time_jump", "at_s": 1, "by_s": 2, "sensor": "a"}]}, ["'sensor'"]),
     ({"world": {"weather": "snow"}}, ["world.weather", "day, dusk, night, rain, fog"]),
     ({"world": {"weather": "rain", "visibility_m": 50}}, ["visibility_m belongs to weather: fog"]),
-    ({"world": {"events": [{"kind": "cut_on", "at_s": 1}]}}, ["events[0]", "did you mean 'cut_in'"]),
+    ({"world": {"events": [{"kind": "cut_on", "at_s": 1}]}},
+     ["events[0]", "did you mean 'cut_in'"]),
     ({"world": {"events": [{"kind": "cut_in"}]}}, ["missing at_s"]),
 ])
 def test_what_does_not_fit_is_said_with_its_place(sections, parts):
