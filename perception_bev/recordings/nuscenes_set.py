@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from perception_bev.recordings.nuscenes_tables import (
 from perception_bev.rig import Calibration, Rig
 
 Spacing = Literal["period", "key_frame"]
+Between = Literal["none", "interpolated"]
 OUTPUT_NS = 100_000_000
 MAX_POSE_STEP_NS = 300_000_000  # between poses that a twist is taken from
 
@@ -43,7 +45,8 @@ class _Place(NamedTuple):
     scene: int
     sweep: int  # index of its lidar frame
     before: int  # that of the sample before it in the scene, -1 for the first
-    key_frame: int  # index of the key frame, -1: it is none
+    key_frame: int  # index of the key frame, or of the one before
+    annotated: bool  # whether it is that key frame
 
 
 class NuscenesRecording:
@@ -53,8 +56,10 @@ class NuscenesRecording:
         root: folder with samples/, sweeps/ and one v1.0-* folder of tables; or that folder, where
             there are several.
         scenes: their names ("scene-0061", ...); default: all of the tables.
-        spacing: "period" gives samples at 10 Hz, as a vehicle would have them, with truth at the
-            key frames and None between them; "key_frame" gives the annotated ones, at 2 Hz.
+        spacing: "period" gives samples at 10 Hz, as a vehicle would have them; "key_frame" gives
+            the annotated ones, at 2 Hz.
+        between: truth between key frames: None, or "interpolated", for training: such boxes never
+            count, and an object that only one of the two key frames has is "ignored".
         sweeps: False uses key frames' files only (samples/ without sweeps/); then spacing must be
             "key_frame".
         with_ignored: boxes of categories outside the ten classes get the class "ignored", which
@@ -64,21 +69,25 @@ class NuscenesRecording:
     """
 
     def __init__(self, root: str | Path, scenes: Collection[str] | None = None, *,
-                 spacing: Spacing = "period", sweeps: bool = True, with_ignored: bool = False,
-                 all_returns: bool = False) -> None:
-        if spacing not in ("period", "key_frame"):
-            raise ConfigError(f"unknown spacing '{spacing}'; known: period, key_frame")
+                 spacing: Spacing = "period", between: Between = "none", sweeps: bool = True,
+                 with_ignored: bool = False, all_returns: bool = False) -> None:
+        _check("spacing", spacing, Spacing)
+        _check("between", between, Between)
         if spacing == "period" and not sweeps:
             raise ConfigError("spacing 'period' needs the sweeps between the key frames: give "
                               "spacing='key_frame', or sweeps=True and the set's sweeps/")
         tables = find_tables(root)
         self._root = tables.parent
-        self._sweeps, self._with_ignored, self._all_returns = sweeps, with_ignored, all_returns
+        self.spacing = spacing
+        self._sweeps, self._between = sweeps, between
+        self._with_ignored, self._all_returns = with_ignored, all_returns
         self._scenes = read_scenes(tables, scenes)
         self._places = [place for number, scene in enumerate(self._scenes)
                         for place in _places(number, scene, spacing)]
-        if not self._places:
-            raise RecordingError(f"{tables}: no key frames in these scenes")
+        empty = set(range(len(self._scenes))) - {place.scene for place in self._places}
+        if empty:
+            raise RecordingError(f"{tables}: no lidar key frames in the scenes "
+                                 + ", ".join(self._scenes[number].name for number in empty))
         self._velocities = [nuscenes_truth.velocities(scene) for scene in self._scenes]
         self.dropped: Counter[str] = Counter()
 
@@ -105,14 +114,26 @@ class NuscenesRecording:
         return nuscenes_rig.calibration_of(self._scenes[self._places[index].scene])
 
     def truth_of(self, index: int) -> Truth | None:
-        """The annotations of one sample, without its sensor data; None between key frames."""
+        """The annotations of one sample, without its sensor data; None where it has none."""
         place = self._places[index]
-        if place.key_frame < 0:
-            return None
-        scene = self._scenes[place.scene]
-        return nuscenes_truth.truth(
-            scene, place.key_frame, scene.global_from_base(place.sweep).inverse(),
-            self.calibration_of(index), self._velocities[place.scene], self._with_ignored)
+        scene, velocity = self._scenes[place.scene], self._velocities[place.scene]
+        labels = nuscenes_truth.at_key_frame(scene, place.key_frame, velocity)
+        if not place.annotated:
+            if self._between == "none":
+                return None
+            following = nuscenes_truth.at_key_frame(scene, place.key_frame + 1, velocity)
+            begin, end = scene.sample_ns[place.key_frame:place.key_frame + 2]
+            labels = nuscenes_truth.between(
+                labels, following, (self._frame(place).stamp_ns - begin) / (end - begin),
+                (end - begin) * 1e-9)
+        truth = nuscenes_truth.truth(scene, labels, scene.global_from_base(place.sweep).inverse(),
+                                     self.calibration_of(index), self._with_ignored)
+        return replace(truth, counted=truth.counted & place.annotated)
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Names, by sequence."""
+        return tuple(scene.name for scene in self._scenes)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,8 +152,8 @@ class NuscenesRecording:
 
     @property
     def annotated(self) -> np.ndarray:
-        """(N,) bool: samples that have truth."""
-        return np.array([place.key_frame >= 0 for place in self._places], bool)
+        """(N,) bool: key frames, whose truth people have drawn."""
+        return np.array([place.annotated for place in self._places], bool)
 
     def _name(self, place: _Place) -> str:
         return f"{self._scenes[place.scene].name}/{self._frame(place).stamp_ns // 1000}"
@@ -145,7 +166,7 @@ class NuscenesRecording:
         t_ref, sensor = self._frame(place).stamp_ns, rig.sensors[name]
         known = scene.frames.get(name.upper(), ())
         if not self._sweeps:
-            return [frame for frame in known if frame.sample == place.key_frame]
+            return [frame for frame in known if frame.sample == place.key_frame][-1:]
         lead = round(1e6 * sensor.max_lead_ms)
         fit = [frame for frame in known
                if t_ref - sensor.age_limit_ns <= frame.stamp_ns <= t_ref + lead]
@@ -179,6 +200,11 @@ class NuscenesRecording:
         return returns[good]
 
 
+def _check(name: str, value: str, choice: object) -> None:
+    if value not in get_args(choice):
+        raise ConfigError(f"unknown {name} '{value}'; known: {', '.join(get_args(choice))}")
+
+
 def _places(number: int, scene: Scene, spacing: Spacing) -> list[_Place]:
     """The samples of one scene. Between key frames, sweeps nearest to an even division of the time
     by about 100 ms: 20 Hz lidars lose a sweep now and then."""
@@ -191,7 +217,9 @@ def _places(number: int, scene: Scene, spacing: Spacing) -> list[_Place]:
             chosen += _between(stamps, begin, end)
         chosen.append(end)
     before = [-1, *chosen]
-    return [_Place(number, row, before[i], sweeps[row].sample) for i, row in enumerate(chosen)]
+    key_frames = np.searchsorted(scene.sample_ns, stamps[chosen], side="right") - 1
+    return [_Place(number, row, before[i], max(sweeps[row].sample, int(key_frames[i])),
+                   sweeps[row].sample >= 0) for i, row in enumerate(chosen)]
 
 
 def _between(stamps: np.ndarray, begin: int, end: int) -> list[int]:

@@ -8,6 +8,8 @@ when it is no cycle in a bicycle rack.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from perception_bev.contracts import Boxes3D
@@ -60,15 +62,68 @@ def velocities(scene: Scene) -> np.ndarray:
     return result
 
 
-def truth(scene: Scene, sample: int, base_from_global: SE3, calibration: Calibration,
-          velocity: np.ndarray, with_ignored: bool = False) -> Truth:
-    """Of one key frame. velocity: as `velocities` gives it, of the whole scene."""
+@dataclass(frozen=True)
+class Labels:
+    """Annotations of one time, in the global frame."""
+
+    rows: np.ndarray  # (A,) ANNOTATION
+    velocity: np.ndarray  # (A, 2) float64 [m/s]
+    certain: np.ndarray  # (A,) bool; what is not is of the class IGNORED
+
+
+def at_key_frame(scene: Scene, sample: int, velocity: np.ndarray) -> Labels:
+    """velocity: of the whole scene, as `velocities` gives it."""
     begin, end = np.searchsorted(scene.annotations["sample"], (sample, sample + 1))
-    rows, velocity = scene.annotations[begin:end], velocity[begin:end]
+    return Labels(scene.annotations[begin:end], velocity[begin:end], np.ones(end - begin, bool))
+
+
+def between(before: Labels, after: Labels, fraction: float, seconds: float) -> Labels:
+    """Interpolated as in the devkit's `get_boxes`: straight on, turning evenly.
+
+    What is annotated at one of the two key frames only may or may not have been there: it is
+    moved by its velocity and uncertain. Counts of points are the lower of the two.
+    """
+    _, ours, theirs = np.intersect1d(before.rows["instance"], after.rows["instance"],
+                                     return_indices=True)
+    rows = before.rows[ours].copy()
+    first, last = before.rows[ours], after.rows[theirs]
+    rows["centre"] += fraction * (last["centre"] - first["centre"])
+    rows["rotation"] = [_turned(a, b, fraction) for a, b in
+                        zip(first["rotation"], last["rotation"], strict=True)]
+    for name in ("lidar_points", "radar_returns"):
+        rows[name] = np.minimum(first[name], last[name])
+    mean = (1 - fraction) * before.velocity[ours] + fraction * after.velocity[theirs]
+    lone = [_carried(before, ours, fraction * seconds),
+            _carried(after, theirs, (fraction - 1) * seconds)]
+    return Labels(np.concatenate([rows, *(part.rows for part in lone)]),
+                  np.concatenate([mean, *(part.velocity for part in lone)]),
+                  np.concatenate([np.ones(len(rows), bool), *(part.certain for part in lone)]))
+
+
+def _turned(first: np.ndarray, last: np.ndarray, fraction: float) -> np.ndarray:
+    """Quaternion between two, x y z w."""
+    nowhere = np.zeros(3)
+    return SE3.from_quaternion(nowhere, first).interpolate(
+        SE3.from_quaternion(nowhere, last), fraction).quaternion
+
+
+def _carried(labels: Labels, paired: np.ndarray, seconds: float) -> Labels:
+    """The labels that have no partner, moved on."""
+    alone = np.setdiff1d(np.arange(len(labels.rows)), paired)
+    rows, velocity = labels.rows[alone].copy(), labels.velocity[alone]
+    rows["centre"][:, :2] += seconds * np.nan_to_num(velocity)
+    return Labels(rows, velocity, np.zeros(len(alone), bool))
+
+
+def truth(scene: Scene, labels: Labels, base_from_global: SE3, calibration: Calibration,
+          with_ignored: bool = False) -> Truth:
+    """Labels of one time as truth in base_link of that time."""
+    rows, velocity = labels.rows, labels.velocity
     categories = np.array([scene.categories[i] for i in rows["category"]], object)
     racks = rows[categories == RACK]
     classes = (*CLASSES, IGNORED) if with_ignored else CLASSES
-    names = [CLASS_OF.get(category, IGNORED) for category in categories]
+    names = [CLASS_OF.get(category, IGNORED) if certain else IGNORED
+             for category, certain in zip(categories, labels.certain, strict=True)]
     kept = np.array([name in classes for name in names], bool)
     label = np.array([classes.index(name) for name in names if name in classes], np.int32)
     boxes = _boxes(rows[kept], velocity[kept], label, classes, base_from_global)

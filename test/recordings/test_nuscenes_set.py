@@ -13,6 +13,7 @@ from perception_bev.inputs.build import InputBuilder
 from perception_bev.pipeline.ingest import Ingest
 from perception_bev.recordings.nuscenes import LIDAR
 from perception_bev.recordings.nuscenes_set import NuscenesRecording, _places
+from perception_bev.recordings.nuscenes_truth import CLASS_OF
 from perception_bev.temporal.ego import EgoMotion
 
 
@@ -74,7 +75,7 @@ def test_lost_sweeps_leave_an_even_spacing(root):
         places = _places(0, scene, "period")
         scene.frames["LIDAR_TOP"] = whole
         stamps = [sweeps[place.sweep].stamp_ns for place in places]
-        assert stamps == sorted(set(stamps)) and len([p for p in places if p.key_frame >= 0]) == 3
+        assert stamps == sorted(set(stamps)) and sum(p.annotated for p in places) == 3
         if len(lost) < 5:
             assert max(b - a for a, b in pairwise(stamps)) <= 150_000_000
 
@@ -103,6 +104,23 @@ def test_no_scan_is_lost_or_used_twice_in_a_drive(recording):
               for frame in recording[index].raw["radar_front"]]
     assert stamps == sorted(set(stamps))
     assert np.allclose(np.diff(stamps), fake.SCAN_US * 1000)
+
+
+def test_interpolated_truth_is_where_the_world_has_it(root, recording):
+    """Straight motion is interpolated exactly; what people did not draw never counts."""
+    filled = NuscenesRecording(root, between="interpolated")
+    assert (filled.annotated == recording.annotated).all()
+    for index in range(11):
+        truth, sample = filled.truth_of(index), recording[index]
+        seconds = (sample.t_ref_ns // 1000 - fake.START_US) * 1e-6
+        base = fake.global_from_base(sample.t_ref_ns // 1000).inverse()
+        centres = [base.apply(thing.centre(seconds)) for thing in fake.THINGS
+                   if thing.category in CLASS_OF]
+        np.testing.assert_allclose(truth.boxes.centre, centres, atol=1e-3)
+        velocity = base.rotation @ np.array([*fake.THINGS[0].velocity, 0.0])
+        np.testing.assert_allclose(truth.boxes.velocity[0], velocity[:2], atol=1e-3)
+        assert truth.counted.any() == recording.annotated[index]
+        assert truth.track.tolist() == filled.truth_of(0).track.tolist()
 
 
 def test_points_on_objects_lie_in_their_boxes(recording):
@@ -218,6 +236,8 @@ def test_without_sweeps_key_frames_are_whole(tmp_path):
 def test_wrong_arguments_and_folders(root, tmp_path):
     with pytest.raises(ConfigError, match="unknown spacing 'all'"):
         NuscenesRecording(root, spacing="all")
+    with pytest.raises(ConfigError, match="unknown between 'all'; known: none, interpolated"):
+        NuscenesRecording(root, between="all")
     with pytest.raises(RecordingError, match="expected the layout of the nuScenes data set"):
         NuscenesRecording(tmp_path)
 

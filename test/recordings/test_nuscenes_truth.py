@@ -4,6 +4,7 @@ import fake_nuscenes as fake
 import numpy as np
 import pytest
 
+from perception_bev.geometry import SE3
 from perception_bev.recordings import nuscenes_truth as rules
 from perception_bev.recordings.nuscenes import CLASSES
 from perception_bev.recordings.nuscenes_set import NuscenesRecording
@@ -98,3 +99,35 @@ def test_other_categories_come_when_asked_for_and_never_count(recording):
     assert truth.boxes.classes == (*CLASSES, rules.IGNORED)
     assert ignored.sum() == 2 and not truth.counted[ignored].any()
     np.testing.assert_array_equal(truth.boxes.centre[~ignored], recording[0].truth.boxes.centre)
+
+
+def labels(*rows) -> rules.Labels:
+    """Of (instance, x, yaw, points); all move at 2 m/s along x."""
+    table = np.zeros(len(rows), ANNOTATION)
+    for place, (instance, x, yaw, points) in zip(table, rows, strict=True):
+        place["instance"], place["centre"], place["lidar_points"] = instance, (x, 0, 0), points
+        place["rotation"] = 0, 0, np.sin(yaw / 2), np.cos(yaw / 2)
+    return rules.Labels(table, np.tile([2.0, 0.0], (len(rows), 1)), np.ones(len(rows), bool))
+
+
+def test_between_key_frames_objects_move_and_turn_evenly():
+    """The shorter way round, from 170 to -170 degrees over 180."""
+    made = rules.between(labels((5, 1.0, np.deg2rad(170), 9), (4, 0.0, 0.0, 3)),
+                         labels((4, 1.0, 0.4, 0), (5, 3.0, np.deg2rad(-170), 7)), 0.25, 0.5)
+    assert made.rows["instance"].tolist() == [4, 5] and made.certain.all()
+    np.testing.assert_allclose(made.rows["centre"][:, 0], [0.25, 1.5])
+    yaw = 2 * np.arctan2(made.rows["rotation"][:, 2], made.rows["rotation"][:, 3])
+    np.testing.assert_allclose(np.cos(yaw - [0.1, np.deg2rad(175)]), 1.0)
+    assert made.rows["lidar_points"].tolist() == [0, 7]
+
+
+def test_who_comes_or_goes_between_key_frames_is_uncertain(recording):
+    made = rules.between(labels((1, 0.0, 0.0, 1), (2, 10.0, 0.0, 1)),
+                         labels((2, 11.0, 0.0, 1), (3, 20.0, 0.0, 1)), 0.2, 0.5)
+    assert made.rows["instance"].tolist() == [2, 1, 3]
+    assert made.certain.tolist() == [True, False, False]
+    np.testing.assert_allclose(made.rows["centre"][:, 0], [10.2, 0.2, 20 - 0.8])
+    scene, calibration = recording._scenes[0], recording.calibration_of(0)
+    truth = rules.truth(scene, made, SE3.identity(), calibration, with_ignored=True)
+    assert truth.boxes.label.tolist() == [CLASSES.index("car"), len(CLASSES), len(CLASSES)]
+    assert len(rules.truth(scene, made, SE3.identity(), calibration).boxes) == 1
