@@ -46,7 +46,8 @@ def tensors() -> dict[str, torch.Tensor]:
     return {"camera": noise(1, MODEL.camera.slots * PIXELS, MODEL.camera.channels),
             "lift_index": torch.from_numpy(inputs.lift_index.copy())[None],
             "lift_weight": torch.from_numpy(inputs.lift_weight.copy())[None],
-            "lidar": noise(1, MODEL.widths.lidar, *HALF), "radar": noise(1, MODEL.widths.radar, *HALF),
+            "lidar": noise(1, MODEL.widths.lidar, *HALF),
+            "radar": noise(1, MODEL.widths.radar, *HALF),
             "context": torch.tensor([[1.0, 1, 1, 1]])}
 
 
@@ -255,3 +256,33 @@ def test_strides_that_these_stages_do_not_have_are_refused_before_the_first_fram
     from tiny import MODEL as DESCRIPTION
     with pytest.raises(ConfigError, match=r"stride|lift_factor"):
         Model(manifest(**{part: DESCRIPTION[part] | change}))
+
+
+def test_a_camera_that_is_not_there_does_not_shift_the_batch_statistics():
+    torch.manual_seed(0)
+    with_a_gap, alone = Model(MODEL).train(), Model(MODEL).train()
+    alone.load_state_dict(with_a_gap.state_dict())
+    pictures, *others = arguments(torch.ones(2, 4))
+    pictures[0, 1], pictures[1, 0] = 0, 0
+    with torch.no_grad():
+        with_a_gap.logits(pictures, *others)
+        features = alone.extract_camera(torch.stack([pictures[0, 0], pictures[1, 1]]))
+        taken = with_a_gap.eval().extract(pictures, *others[2:])[0]
+    for a, b in zip(with_a_gap.extract_camera.buffers(), alone.extract_camera.buffers(),
+                    strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-6)
+    assert features.any()
+    assert not taken[0, PIXELS:].any()
+    assert taken[0, :PIXELS].any()
+
+
+@pytest.mark.parametrize("part", ["lidar", "radar", "decide"])
+def test_widths_are_the_manifest_s(part):
+    wide = manifest(widths={part: 20, "camera": [8, 8, 12, 12], "fuse": [8, 12, 16, 20]})
+    made, usual = Model(wide), Model(MODEL)
+    layer = {"lidar": "extract_lidar.layers.0.0.weight", "radar": "extract_radar.layers.0.0.weight",
+             "decide": "decide.shared.0.weight"}[part]
+    assert made.state_dict()[layer].shape[0] == 20
+    assert usual.state_dict()[layer].shape[0] == getattr(MODEL.widths, part)
+    assert made.extract_camera.stem[0][0].out_channels == 8
+    assert made.fuse.level4[0][0].out_channels == 20

@@ -100,6 +100,29 @@ def test_the_axis_is_precise_and_the_front_bit_only_says_which_end(yaw):
         assert (np.abs(found) <= np.pi + 1e-6).all()
 
 
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**31), turn=st.floats(-3, 3), mirror=st.booleans())
+def test_velocities_come_back_too_in_the_view_s_frame(seed, turn, mirror):
+    fast = manifest(heads={"stride": 2, "velocity": True})
+    some = spread(seed, 10)
+    some.velocity[:] = np.random.default_rng(seed).uniform(-20, 20, (10, 2))
+    some.velocity[3] = np.nan
+    view = View.augmented(turn, mirror)
+    seen = view.boxes(some, FLAT)
+    seen = seen[GRID.contains(seen.centre)]
+    targets = encode(seen, NONE, fast)
+    heat, made = maps(targets, fast)
+    known = np.isfinite(targets.velocity).all(axis=1)
+    made[VELOCITY, targets.cells[known, 0], targets.cells[known, 1]] = targets.velocity[known].T
+    found, wanted = in_order(decode(heat, made, FLAT, fast)), in_order(seen)
+    assert len(found) == len(wanted)
+    there = np.isfinite(wanted.velocity).all(axis=1)
+    assert np.allclose(found.velocity[there], wanted.velocity[there], atol=1e-4)
+    speeds = np.linalg.norm(some.velocity, axis=1)
+    for speed in np.linalg.norm(found.velocity[there], axis=1):
+        assert np.nanmin(np.abs(speeds - speed)) < 1e-3  # turned, not stretched
+
+
 def test_velocity_is_decoded_where_the_model_has_one():
     fast = manifest(heads={"stride": 2, "velocity": True})
     assert box_channels(fast) == box_channels(MODEL) + 2

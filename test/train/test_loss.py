@@ -8,7 +8,13 @@ torch = pytest.importorskip("torch")
 
 from perception_bev.contracts import Boxes3D  # noqa: E402
 from perception_bev.inputs.view import IDENTITY  # noqa: E402
-from perception_bev.outputs.heads import QUALITY, REGRESSED, box_channels, encode  # noqa: E402
+from perception_bev.outputs.heads import (  # noqa: E402
+    QUALITY,
+    REGRESSED,
+    VELOCITY,
+    box_channels,
+    encode,
+)
 from perception_bev.train.loss import loss_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -104,3 +110,50 @@ def test_a_batch_is_its_samples_whatever_their_order():
     back = loss_of(logits.flip(0), boxes.flip(0), wanted[::-1], MODEL)
     for name in ("heat", "boxes", "quality"):
         assert torch.isclose(getattr(there, name), getattr(back, name), rtol=1e-4)
+
+
+# -- velocity --------------------------------------------------------------------------------------
+
+FAST = manifest(heads={"stride": 2, "velocity": True})
+
+
+def moving(speed: tuple[float, float]):
+    """Two boxes that stand still and one that moves so; what knows it, and the targets."""
+    boxes = truth(FAST.classes, 0, 3).boxes
+    boxes.velocity[:] = 0.0
+    boxes.velocity[2] = speed
+    wanted = encode(IDENTITY.boxes(boxes, np.zeros(3)), NONE, FAST)
+    logits, _ = right(wanted)
+    maps = torch.zeros(1, box_channels(FAST), *SHAPE)
+    maps[0, VELOCITY, wanted.cells[:, 0], wanted.cells[:, 1]] = torch.from_numpy(
+        np.nan_to_num(wanted.velocity).T.copy())
+    return logits, maps, wanted
+
+
+def test_a_right_velocity_costs_nothing_and_a_wrong_one_its_error():
+    logits, maps, wanted = moving((8.0, -3.0))
+    assert loss_of(logits, maps, [wanted], FAST).velocity == 0
+    maps[0, VELOCITY] += 0.5
+    assert torch.isclose(loss_of(logits, maps, [wanted], FAST).velocity, torch.tensor(1.0))
+
+
+def test_an_unknown_velocity_teaches_nothing_and_spoils_nothing():
+    logits, maps, wanted = moving((np.nan, np.nan))
+    maps.requires_grad_()
+    loss = loss_of(logits, maps + 1.0, [wanted], FAST)
+    loss.total.backward()
+    assert torch.isclose(loss.velocity, torch.tensor(2.0))  # of those that are known
+    assert torch.isfinite(maps.grad).all()
+    unknown = wanted.cells[np.isnan(wanted.velocity).any(axis=1)]
+    known = {tuple(c) for c in wanted.cells[np.isfinite(wanted.velocity).all(axis=1)]}
+    only = [c for c in unknown if tuple(c) not in known]
+    assert only
+    assert not any(maps.grad[0, VELOCITY, r, c].any() for r, c in only)
+
+
+def test_where_no_velocity_is_known_or_learned_it_costs_nothing():
+    wanted = targets()
+    assert np.isnan(wanted.velocity).all()
+    assert loss_of(*right(wanted), [wanted], MODEL).velocity == 0
+    logits, maps, _ = moving((1.0, 1.0))
+    assert loss_of(logits, maps, [wanted], FAST).velocity == 0

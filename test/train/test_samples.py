@@ -1,14 +1,16 @@
 """Laws of training samples: the same build() as live, honest masks, honest targets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tiny import T_REF, bundle, manifest, truth, vehicle
+from tiny import T_REF, ConstantTwist, bundle, manifest, truth, vehicle
 
 from perception_bev.contracts import Boxes3D, LidarSweep, RadarScan, SensorBundle, Slot
 from perception_bev.inputs.build import InputBuilder
 from perception_bev.inputs.view import IDENTITY
 from perception_bev.outputs.heads import encode
-from perception_bev.recordings.base import Truth
+from perception_bev.recordings.base import Truth, Visibility
 from perception_bev.train import samples
 from perception_bev.train.samples import Labelled, SampleMaker, TrainingSample, points_in_boxes
 
@@ -162,3 +164,100 @@ def test_a_class_that_is_not_to_be_learned_is_ignored(monkeypatch):
     assert (targets.valid == 0).any()
     one.truth.boxes.label[:] = 1
     assert (made(0, one).targets.heat[1] == 1).sum() == 1
+
+
+# -- cameras lost, views, and what the recording says was seen -------------------------------------
+
+
+def all_round():
+    return manifest(grid={"x_min": -12, "x_max": 12, "y_min": -12, "y_max": 12, "cell": 0.5})
+
+
+def test_single_cameras_are_lost_now_and_then_but_never_the_last():
+    lost = [samples._random_lost_cameras(item(), np.random.default_rng(seed))
+            for seed in range(200)]
+    assert 0.15 < np.mean([len(names) > 0 for names in lost]) < 0.35
+    assert {len(names) for names in lost} == {0, 1}
+    assert {names for names in lost} == {(), ("front",), ("left",)}
+
+
+def test_a_lost_camera_is_read_by_no_cell_and_the_others_are(monkeypatch):
+    monkeypatch.setattr(samples, "_random_lost_cameras", lambda item, rng: ("front",))
+    monkeypatch.setattr(samples, "_random_modalities", lambda rng, weak: ("camera",))
+    sample = made(0)
+    pixels = MODEL.camera.feature_shape[0] * MODEL.camera.feature_shape[1]
+    read = sample.lift_index[sample.lift_weight > 0]
+    assert not sample.pictures[0].any()
+    assert sample.pictures[1].any()
+    assert read.min() >= pixels
+    assert sample.context[CAMERA] == 1
+
+
+def test_a_grid_all_round_is_turned_by_any_angle_and_one_ahead_by_a_little():
+    def turns(model) -> np.ndarray:
+        views = [samples._random_view(np.random.default_rng(seed), model) for seed in range(200)]
+        return np.array([np.arctan2(v.linear[1, 0], v.linear[0, 0]) for v in views])
+
+    assert np.abs(turns(MODEL)).max() <= samples.TURN_RAD + 1e-9
+    angles = turns(all_round())
+    assert np.histogram(angles, 4, (-np.pi, np.pi))[0].min() > 30
+
+
+def test_where_velocity_is_learned_the_world_is_not_scaled():
+    """Doppler and the ego motion would not be scaled with it."""
+    fast = manifest(heads={"stride": 2, "velocity": True})
+    for seed in range(20):
+        view = samples._random_view(np.random.default_rng(seed), fast)
+        assert abs(np.linalg.det(view.linear)) == pytest.approx(1.0)
+        assert view.height_scale == 1.0
+
+
+@pytest.mark.parametrize("sensors", [("lidar",), ("camera", "radar")])
+def test_chosen_sensors_are_always_there_and_no_others(sensors):
+    maker = SampleMaker(MODEL, CLASSES, sensors)
+    for seed in range(10):
+        context = maker.make(item(), np.random.default_rng(seed)).context
+        assert [bool(c) for c in context[:3]] == [m in sensors for m in ("camera", "lidar",
+                                                                        "radar")]
+
+
+def seen(lidar_points=0, radar_returns=0, pixels=0, **slots) -> Labelled:
+    """One car at (10, 2) of which the recording says who saw it; `front=None` takes it away."""
+    one = one_car()
+    count = Visibility(*(np.array([n], np.int32) for n in (lidar_points, radar_returns, pixels)))
+    known = replace(one, truth=replace(one.truth, seen=count))
+    return samples._without_cameras(known, tuple(slots))
+
+
+@pytest.mark.parametrize(("account", "present", "found"), [
+    ({"lidar_points": 1}, ("lidar",), True), ({"lidar_points": 1}, ("radar", "camera"), False),
+    ({"radar_returns": 1}, ("radar",), True), ({"pixels": 40}, ("camera",), True),
+    ({"pixels": 39}, ("camera",), False), ({"pixels": 40}, ("lidar", "radar"), False),
+    ({}, ("camera", "lidar", "radar"), False)])
+def test_seen_is_what_the_recording_says_of_the_sensors_that_are_there(account, present, found):
+    assert samples.seen_by(seen(**account), present).tolist() == [found]
+
+
+def test_what_only_a_lost_camera_showed_is_not_seen():
+    for lost, found in (({"left": None}, True), ({"front": None}, False)):
+        one = seen(pixels=500, **lost)
+        one.truth.boxes.centre[0, 1] = -4.0  # in the front camera's view alone
+        assert samples.seen_by(one, ("camera",)).tolist() == [found]
+
+
+def test_a_modality_without_any_sensor_sees_nothing():
+    one = seen(pixels=500)
+    gone = samples._without_cameras(one, ("front", "left"))
+    assert samples.seen_by(gone, ("camera", "lidar")).tolist() == [False]
+
+
+def test_motion_is_compensated_as_it_is_live(monkeypatch):
+    monkeypatch.setattr(samples, "_random_view", lambda rng, manifest: IDENTITY)
+    monkeypatch.setattr(samples, "_random_modalities", lambda rng, weak: ("lidar", "radar"))
+    ego = ConstantTwist((12.0, 0, 0), (0, 0, 0.3))
+    one = replace(item(), ego=ego)
+    live = InputBuilder(MODEL, CAR).build(one.bundle, ego, modalities=("lidar", "radar"))
+    moved = made(0, one)
+    assert (moved.lidar == live.lidar[0]).all()
+    assert (moved.radar == live.radar[0]).all()
+    assert (moved.lidar != made(0, item()).lidar).any()
