@@ -7,6 +7,7 @@ y down, z forward.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -66,20 +67,20 @@ def rotation_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
 
 def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
     """(3, 3) -> (x, y, z, w); Shepperd's method, the largest component first."""
-    m = np.asarray(rotation, dtype=np.float64)
-    trace = np.trace(m)
-    candidates = np.array([m[0, 0], m[1, 1], m[2, 2], trace])
-    i = int(np.argmax(candidates))
-    q = np.empty(4)
-    if i == 3:
-        q[:] = (m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1.0 + trace)
+    # plain floats: on nine numbers NumPy costs four times as much
+    (a, b, c), (d, e, f), (g, h, i) = np.asarray(rotation, dtype=np.float64).tolist()
+    trace = a + e + i
+    largest = max(a, e, i, trace)
+    if largest == trace:
+        x, y, z, w = h - f, c - g, d - b, 1.0 + trace
+    elif largest == a:
+        x, y, z, w = 1.0 + 2.0 * a - trace, d + b, g + c, h - f
+    elif largest == e:
+        x, y, z, w = d + b, 1.0 + 2.0 * e - trace, h + f, c - g
     else:
-        j, k = (i + 1) % 3, (i + 2) % 3
-        q[i] = 1.0 - trace + 2.0 * m[i, i]
-        q[j] = m[j, i] + m[i, j]
-        q[k] = m[k, i] + m[i, k]
-        q[3] = m[k, j] - m[j, k]
-    return q / np.linalg.norm(q)
+        x, y, z, w = g + c, h + f, 1.0 + 2.0 * i - trace, d - b
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    return np.array([x / norm, y / norm, z / norm, w / norm])
 
 
 def rotation_from_rpy(roll: float, pitch: float, yaw: float) -> np.ndarray:
@@ -139,6 +140,14 @@ class SE3:
         u, _, vt = np.linalg.svd(m[:3, :3])
         return SE3(u @ vt, m[:3, 3])
 
+    @staticmethod
+    def unchecked(rotation: np.ndarray, translation: np.ndarray) -> SE3:
+        """Of float64 arrays that are a pose by their making; checking costs six times as much."""
+        pose = object.__new__(SE3)
+        object.__setattr__(pose, "rotation", rotation)
+        object.__setattr__(pose, "translation", translation)
+        return pose
+
     @property
     def quaternion(self) -> np.ndarray:
         """(x, y, z, w)."""
@@ -157,11 +166,11 @@ class SE3:
         return float(np.arctan2(self.rotation[1, 0], self.rotation[0, 0]))
 
     def inverse(self) -> SE3:
-        return SE3(self.rotation.T, -self.rotation.T @ self.translation)
+        return SE3.unchecked(self.rotation.T, -self.rotation.T @ self.translation)
 
     def __matmul__(self, other: SE3) -> SE3:
-        return SE3(self.rotation @ other.rotation,
-                   self.rotation @ other.translation + self.translation)
+        return SE3.unchecked(self.rotation @ other.rotation,
+                             self.rotation @ other.translation + self.translation)
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) -> (..., 3), in the dtype of `points`."""

@@ -12,7 +12,7 @@ from perception_bev.errors import ConfigError
 from perception_bev.inputs import ground
 from perception_bev.inputs.lidar import LidarRaster
 from perception_bev.inputs.lift import LiftCamera, LiftTables
-from perception_bev.inputs.motion import EgoSource, NoEgo, now_from_then, sweep_in_base
+from perception_bev.inputs.motion import EgoSource, NoEgo, deskew, now_from_then
 from perception_bev.inputs.radar import RadarRaster, doppler_residual, ego_speed
 from perception_bev.inputs.view import IDENTITY, View
 from perception_bev.manifest import Manifest
@@ -39,6 +39,20 @@ class Inputs:
         return tuple(m for m, present in zip(MODALITIES, self.context[0], strict=False) if present)
 
 
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Points of all sweeps of all lidars, in base_link at t_ref, one sweep after the other."""
+
+    points: np.ndarray  # (N, 4) float32: x, y, z [m], intensity
+    counts: np.ndarray  # (S,) int64: points of each sweep
+    origins: np.ndarray  # (S, 3) float32 [m]: where its lidar was in the middle of each sweep
+
+    @property
+    def source(self) -> np.ndarray:
+        """(N,) int64: the sweep of each point."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+
 class InputBuilder:
     """Owns the rasters and tables of one model on one rig. One caller at a time."""
 
@@ -53,7 +67,12 @@ class InputBuilder:
         self._lift = LiftTables(manifest)
         limit = sum(2 * lidar.max_points for lidar in calibration.rig.lidars.values())
         self._points = np.empty((limit, 4), np.float32)
-        self.points = self._points[:0]  # (N, 4) float32 of the last build, in base_link at t_ref
+        self.cloud = self._cloud([], [])  # of the last build; the next one overwrites its points
+
+    @property
+    def points(self) -> np.ndarray:
+        """(N, 4) float32 of the last build, in base_link at t_ref."""
+        return self.cloud.points
 
     def build(self, bundle: SensorBundle, ego: EgoSource | None = None, view: View = IDENTITY,
               modalities: Sequence[Modality] = MODALITIES, flipped_pictures: bool = False,
@@ -64,7 +83,8 @@ class InputBuilder:
         present = {m: bundle.present(tuple(sensors)) if m in modalities else ()
                    for m, sensors in zip(MODALITIES, (rig.cameras, rig.lidars, rig.radars),
                                          strict=True)}
-        points = self.points = self._lidar_points(bundle, present["lidar"], ego)
+        self.cloud = self._lidar_cloud(bundle, present["lidar"], ego)
+        points = self.points
         plane = ground.fit_ground(points)
         index, weight = self._lift.build(
             [self._lift_camera(bundle, name, ego, flipped_pictures)
@@ -79,18 +99,23 @@ class InputBuilder:
             context=np.array([[*(float(bool(present[m])) for m in MODALITIES), side]], np.float32),
             plane=plane)
 
-    def _lidar_points(self, bundle: SensorBundle, names: Sequence[str],
-                      ego: EgoSource) -> np.ndarray:
-        """(N, 4) float32 of all sweeps of all lidars, in base_link at t_ref."""
-        used = 0
+    def _lidar_cloud(self, bundle: SensorBundle, names: Sequence[str], ego: EgoSource) -> Cloud:
+        """All sweeps of all lidars, in base_link at t_ref."""
+        used, counts, origins = 0, [], []
         for name in names:
             place = self._calibration.base_from_sensor[name]
             for sweep in bundle.slots[name].frames:
                 while used + len(sweep.points) > len(self._points):
                     self._points = np.concatenate([self._points, np.empty_like(self._points)])
-                used += len(sweep_in_base(sweep, place, ego, bundle.t_ref_ns,
-                                          self._points[used:]))
-        return self._points[:used]
+                points, origin = deskew(sweep, place, ego, bundle.t_ref_ns, self._points[used:])
+                used += len(points)
+                counts.append(len(points))
+                origins.append(origin)
+        return self._cloud(counts, origins)
+
+    def _cloud(self, counts: list[int], origins: list[np.ndarray]) -> Cloud:
+        return Cloud(self._points[:sum(counts)], np.array(counts, np.int64),
+                     np.array(origins, np.float32).reshape(-1, 3))
 
     def _radar_returns(self, bundle: SensorBundle, names: Sequence[str],
                        ego: EgoSource) -> np.ndarray:

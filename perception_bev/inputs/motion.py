@@ -45,7 +45,14 @@ def now_from_then(ego: EgoSource, now_ns: int, then_ns: int) -> SE3:
 
 def sweep_in_base(sweep: LidarSweep, base_from_lidar: SE3, ego: EgoSource, t_ref_ns: int,
                   out: np.ndarray) -> np.ndarray:
-    """Points of a sweep in base_link at t_ref, each moved from its own time.
+    """The points of `deskew`, without its origin."""
+    return deskew(sweep, base_from_lidar, ego, t_ref_ns, out)[0]
+
+
+def deskew(sweep: LidarSweep, base_from_lidar: SE3, ego: EgoSource, t_ref_ns: int,
+           out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points of a sweep in base_link at t_ref, each moved from its own time, and (3,) float32 where
+    the lidar was in the middle of the sweep.
 
     Where the motion is known for a part of the sweep only, the whole is moved from its stamp:
     the world must not be torn where the odometry begins or ends.
@@ -57,8 +64,8 @@ def sweep_in_base(sweep: LidarSweep, base_from_lidar: SE3, ego: EgoSource, t_ref
         ShapeMismatch: the buffer is too small.
     """
     if len(out) < len(sweep.points):
-        raise ShapeMismatch(f"sweep_in_base: {len(sweep.points)} points do not fit into a buffer "
-                            f"of {len(out)}")
+        raise ShapeMismatch(f"deskew: {len(sweep.points)} points do not fit into a buffer of "
+                            f"{len(out)}")
     out = out[:len(sweep.points)]
     first, span, stamps, offsets = 0.0, 0.0, [sweep.stamp_ns], sweep.time_offset
     if offsets is None or len(offsets) == 0:
@@ -73,7 +80,7 @@ def sweep_in_base(sweep: LidarSweep, base_from_lidar: SE3, ego: EgoSource, t_ref
     poses = np.stack([(now_from_then(ego, t_ref_ns, t) @ base_from_lidar).matrix[:3]
                       for t in stamps]).astype(np.float32)
     _transform(sweep.points, offsets, np.float32(first), np.float32(span), poses, out)
-    return out
+    return out, poses[len(poses) // 2, :, 3]
 
 
 @njit(nogil=True, cache=True, fastmath=True)

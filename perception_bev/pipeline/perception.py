@@ -31,6 +31,7 @@ from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
 from perception_bev.outputs import heads
 from perception_bev.outputs.occupancy import OccupancyMap
+from perception_bev.outputs.track import Tracker, Tracks, TrackSettings
 from perception_bev.pipeline.ingest import Ingest
 from perception_bev.pipeline.shared_ego import SharedEgo
 from perception_bev.pipeline.stages import Stages
@@ -45,6 +46,7 @@ from perception_bev.temporal.memory import ALONE, Moment
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
 KINDS_OF_FAILURE = 20  # that are told apart; a text with a number in it must not fill the memory
 KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
+FAINT_SHARE = 0.5  # of the published score: fainter boxes do not even continue a track
 KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
 
 History = Literal["keep", "skip", "reset"]  # what a frame does with the memory
@@ -63,6 +65,7 @@ class Output:
     trace: Trace
     occupancy: np.ndarray | None = None  # (Y, X) int8, when wanted
     history_s: float | None = None  # [s] how far back the memory reached; None: not used
+    tracks: Tracks | None = None  # in base_link at t_ref
 
     @property
     def mode(self) -> str:
@@ -88,6 +91,7 @@ class Failure:
 
     t_ref_ns: int
     text: str
+    tracks: Tracks | None = None  # those of before, carried on to t_ref; None: nobody knows
 
 
 class Perception:
@@ -125,6 +129,9 @@ class Perception:
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._occupancy = OccupancyMap(self.manifest.output_grid)
+        self._shown_score = self.manifest.heads.score_threshold
+        self.tracker = Tracker(self.manifest.classes, TrackSettings(
+            sure_score=self._shown_score, faint_score=FAINT_SHARE * self._shown_score))
         self._install(calibration, *self._steps_of(calibration))
         self.collector = make_collector(calibration.rig, self.ego.at)
 
@@ -206,7 +213,7 @@ class Perception:
             return self.process(bundle, self._trace_of(bundle, now))
         except PerceptionError as err:
             self._fail(str(err))
-            self.last_failure = Failure(bundle.t_ref_ns, str(err))
+            self.last_failure = Failure(bundle.t_ref_ns, str(err), self._carried_on(bundle))
             return None
 
     def process(self, bundle: SensorBundle, trace: Trace,
@@ -233,12 +240,17 @@ class Perception:
             self.stages.memory.reset()
         maps = self.stages.run(inputs, features, trace, ALONE if history == "skip" else now)
         start = self._clock()
-        found = heads.decode(maps.heat, maps.boxes, inputs.plane, self.manifest, score_threshold)
+        shown = self._shown_score if score_threshold is None else score_threshold
+        found = heads.decode(maps.heat, maps.boxes, inputs.plane, self.manifest,
+                             min(shown, self.tracker.settings.faint_score))
+        tracks = self.tracker.update(found, now.odom_from_base, bundle.t_ref_ns, bundle.epoch,
+                                     ego.generation)
+        found = found[found.score > shown]
         trace.add("post", start, self._clock())
         return Output(bundle.t_ref_ns, bundle.epoch, bundle.sequence, found,
                       self._reasons(bundle, now), bundle, trace,
                       self._occupied(builder, inputs) if self.want_occupancy else None,
-                      maps.history_s)
+                      maps.history_s, tracks)
 
     def condition(self) -> Condition:
         """Counts and faults as they are now; the other threads go on counting."""
@@ -266,6 +278,7 @@ class Perception:
         self.want_occupancy = wanted
         self._feature_store.clear()
         self.stages.memory.reset()
+        self.tracker.reset("warm-up")
 
     def close(self) -> None:
         """Stop all threads and give back the engines. What is pushed from now on is ignored."""
@@ -392,15 +405,20 @@ class Perception:
                   if rig.sensors[name].required and slot.reason != "ok"]
         return (*absent, *(() if now.odom_from_base is not None else ("no_ego_motion",)))
 
+    def _carried_on(self, bundle: SensorBundle) -> Tracks | None:
+        """The tracks at a time of which there are no detections, while they still mean something."""
+        ego = self.ego.snapshot()
+        if not self.tracker.knows(bundle.t_ref_ns, bundle.epoch, ego.generation):
+            return None
+        return self.tracker.predict(bundle.t_ref_ns, ego.at(bundle.t_ref_ns))
+
     def _occupied(self, builder: InputBuilder, inputs: Inputs) -> np.ndarray:
-        """(Y, X) int8. Several lidars count as one in their middle."""
-        places = self._calibration.base_from_sensor
-        origins = [places[name].translation[:2] for name in self._calibration.rig.lidars]
-        shape = (self._occupancy.height, self._occupancy.width)
-        if not origins:
+        """(Y, X) int8, every lidar's rays cast from its own place."""
+        shape, cloud = (self._occupancy.height, self._occupancy.width), builder.cloud
+        if not len(cloud.origins):
             return self._occupancy.unseen().reshape(shape)
-        return self._occupancy.update(builder.points, np.mean(origins, axis=0),
-                                      inputs.plane).reshape(shape)
+        return self._occupancy.update(cloud.points, cloud.origins[:, :2], inputs.plane,
+                                      cloud.source).reshape(shape)
 
 
 def _later(now: Now, mono_ns: int) -> Now:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from perception_bev.geometry import SE3
-from perception_bev.temporal.ego import EgoMotion
+from perception_bev.temporal.ego import EgoMotion, KnownMotion
 
 
 class SharedEgo:
@@ -30,7 +30,7 @@ class SharedEgo:
         with self._lock:
             return self._ego.twist_at(stamp_ns)
 
-    def snapshot(self) -> EgoMotion:
+    def snapshot(self) -> KnownMotion:
         """One motion for one frame: a reset that comes meanwhile must not tear it in two."""
         with self._lock:
             return self._ego.snapshot()

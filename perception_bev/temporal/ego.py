@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from perception_bev.errors import PerceptionError
-from perception_bev.geometry import SE3, rotation_from_rotvec, rotvec_from_rotation, skew
+from perception_bev.geometry import SE3, rotvec_from_rotation, skew
 
 MS = 1_000_000  # [ns]
 SECOND = 1_000_000_000  # [ns]
@@ -19,6 +20,8 @@ REWIND_NS = SECOND  # stamps that go back further are a loop or a jump, not diso
 MAX_SPEED = 100.0  # [m/s]; a faster pose is a reset of the odometry
 MAX_STEP = 1.0  # [m] allowed on top, for noise between samples that are close in time
 COMPARE_NS = 100 * MS  # between two comparisons of twist and pose
+SMALL_ANGLE = 1e-4  # [rad]; below it the closed forms lose digits, their limits do not
+EYE = np.eye(3)
 TWIST_TOLERANCE = 1.0  # [m/s] between the twist and the pose's own motion, plus a third of it
 
 
@@ -34,19 +37,49 @@ class Twist:
         return exp_se3(self.linear * seconds, self.angular * seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownMotion:
+    """Ego motion as it was known at one time, for reading. Each stamp is worked out once."""
+
+    ego: EgoMotion
+    generation: int
+    _poses: dict[int, SE3 | None] = field(default_factory=dict)  # by stamp
+
+    def at(self, stamp_ns: int) -> SE3 | None:
+        """As `EgoMotion.at`."""
+        if stamp_ns not in self._poses:
+            self._poses[stamp_ns] = self.ego.at(stamp_ns)
+        return self._poses[stamp_ns]
+
+    def twist_at(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `EgoMotion.twist_at`."""
+        return self.ego.twist_at(stamp_ns)
+
+
 def exp_se3(v: np.ndarray, w: np.ndarray) -> SE3:
     """Exponential map: translation part v (3,) [m] and rotation vector w (3,) [rad] -> SE3.
 
     Closed form with the left Jacobian of SO(3) (Barfoot, State Estimation for Robotics, 7.1).
     """
-    angle = float(np.linalg.norm(w))
-    k = skew(w)
-    if angle < 1e-6:
-        jacobian = np.eye(3) + 0.5 * k
+    angle = math.sqrt(float(w @ w))
+    if angle < SMALL_ANGLE:
+        sine, cosine, third = 1.0, 0.5, 1 / 6
     else:
-        jacobian = (np.eye(3) + (1 - np.cos(angle)) / angle**2 * k
-                    + (angle - np.sin(angle)) / angle**3 * (k @ k))
-    return SE3(rotation_from_rotvec(w), jacobian @ v)
+        sine, cosine = math.sin(angle) / angle, (1 - math.cos(angle)) / angle**2
+        third = (1 - sine) / angle**2
+    k = skew(w)
+    kk = k @ k
+    return SE3.unchecked(EYE + sine * k + cosine * kk, (EYE + cosine * k + third * kk) @ v)
+
+
+def log_se3(pose: SE3) -> Twist:
+    """Inverse of `exp_se3`: the constant twist that makes the pose in one second."""
+    w = rotvec_from_rotation(pose.rotation)
+    angle = math.sqrt(float(w @ w))
+    second = 1 / 12 if angle < SMALL_ANGLE else (
+        (1 - 0.5 * angle / math.tan(0.5 * angle)) / angle**2)
+    k = skew(w)
+    return Twist((EYE - 0.5 * k + second * (k @ k)) @ pose.translation, w)
 
 
 def pose_or_none(translation: np.ndarray, xyzw: np.ndarray) -> SE3 | None:
@@ -60,7 +93,8 @@ def pose_or_none(translation: np.ndarray, xyzw: np.ndarray) -> SE3 | None:
 class EgoMotion:
     """The last seconds of odometry: odom_from_base at a time, or None where nobody knows.
 
-    Between samples the pose is interpolated; beyond them it is carried on by the nearest
+    Between samples the pose is interpolated with the constant twist from one to the next, so that
+    a bend stays a bend at any rate of the odometry; beyond them it is carried on by the nearest
     sample's twist. No answer is further than `max_extrapolation_ms` from a sample, also inside a
     gap. `generation` changes when poses before and after have nothing to do with each other
     (a loop, a reset of the odometry): what was remembered in `odom` is then worthless.
@@ -107,7 +141,8 @@ class EgoMotion:
         if self._stamps[near] == stamp_ns:
             return self._poses[near]
         if 0 < i < len(self._stamps):
-            return self._poses[i - 1].interpolate(self._poses[i], self._fraction(i, stamp_ns))
+            before, after = self._poses[i - 1], self._poses[i]
+            return before @ log_se3(before.inverse() @ after).motion(self._fraction(i, stamp_ns))
         if self._twists[near] is None:
             return None
         seconds = (stamp_ns - self._stamps[near]) / SECOND
@@ -126,12 +161,12 @@ class EgoMotion:
         return (before.linear + f * (after.linear - before.linear),
                 before.angular + f * (after.angular - before.angular))
 
-    def snapshot(self) -> EgoMotion:
-        """The motion as it is known now, for reading: what is pushed later does not change it."""
+    def snapshot(self) -> KnownMotion:
+        """The motion as it is known now: what is pushed later does not change it."""
         still = copy.copy(self)
         still._stamps, still._poses, still._twists = (
             self._stamps[:], self._poses[:], self._twists[:])
-        return still
+        return KnownMotion(still, self.generation)
 
     def reset(self) -> None:
         """Forget all samples: in a new epoch, or when the odometry began anew."""
@@ -182,10 +217,8 @@ class EgoMotion:
         if to_ns - from_ns > 2 * self._reach_ns:
             return None
         seconds = (to_ns - from_ns) / SECOND
-        turned = rotvec_from_rotation(start.rotation.T @ end.rotation)
-        halfway = start.rotation @ rotation_from_rotvec(0.5 * turned)
-        return Twist(halfway.T @ (end.translation - start.translation) / seconds,
-                     turned / seconds)
+        moved = log_se3(start.inverse() @ end)
+        return Twist(moved.linear / seconds, moved.angular / seconds)
 
     def _checked_twist(self, linear: np.ndarray | None,
                        angular: np.ndarray | None) -> Twist | None:

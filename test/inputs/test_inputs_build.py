@@ -251,6 +251,23 @@ def test_lidars_and_frames_of_one_kind_are_merged():
     assert same(kept(built(replace(bundle(CAR), slots=slots))), kept(built(bundle(CAR))))
 
 
+def test_every_sweep_says_where_its_lidar_was_and_which_points_are_its():
+    one = bundle(CAR).slots["top"].newest
+    times = np.linspace(-0.1, 0.0, len(one.points)).astype(np.float32)
+    sweeps = (LidarSweep(T_REF - 50 * MS, one.points[:300], times[:300]),
+              LidarSweep(T_REF - 20 * MS, one.points[300:500]))
+    slots = {**bundle(CAR).slots, "top": Slot(sweeps, 20 * MS)}
+    builder = InputBuilder(MODEL, CAR)
+    builder.build(replace(bundle(CAR), slots=slots), FAST_TURN)
+    middle = T_REF - 50 * MS + round(float(times[:300].min() + times[:300].max()) / 2 * 1e9)
+    places = [(FAST_TURN.at(ns) @ CAR.base_from_sensor["top"]).translation
+              for ns in (middle, T_REF - 20 * MS)]
+    assert np.allclose(builder.cloud.origins, places, atol=1e-4)
+    assert builder.cloud.source.tolist() == [0] * 300 + [1] * 200
+    builder.build(without(bundle(CAR), "top"))
+    assert builder.cloud.origins.shape == (0, 3) and len(builder.cloud.source) == 0
+
+
 def test_more_points_than_the_rig_says_are_all_drawn():
     """Several sweeps in one slot, each of them longer than the rig's limit."""
     small = replace(CAR, rig=replace(CAR.rig, lidars={

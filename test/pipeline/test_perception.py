@@ -375,6 +375,37 @@ def test_a_vehicle_without_lidar_has_seen_nothing(tiny_model):
     assert (output.occupancy == -1).all()
 
 
+def test_two_lidars_cast_their_rays_from_their_own_places(tiny_model):
+    """A wall that only the left lidar sees: what lies before it is free, from that lidar's place."""
+    import dataclasses
+
+    from driving import QUICK
+
+    from perception_bev.pipeline.perception import Perception
+    whole = calibration()
+    top, place = whole.rig.lidars["top"], whole.base_from_sensor["top"]
+    left = SE3(np.eye(3), place.translation + [0.0, 6.3, 0.0])
+    both = dataclasses.replace(
+        whole, rig=dataclasses.replace(whole.rig, lidars={"top": top, "left": top}),
+        base_from_sensor={**whole.base_from_sensor, "left": left})
+    wall = np.zeros(40, LIDAR)
+    wall["x"], wall["y"], wall["z"] = 12.0, np.linspace(-0.4, 0.4, 40), -0.8
+    road = np.zeros(1, LIDAR)
+    road["x"], road["z"] = 4.0, -1.8
+    one = sample_of(0)
+    raws = {**one.raw, "top": (RawCloud(START_NS, "top", road),),
+            "left": (RawCloud(START_NS, "top", wall),)}
+    perception = Perception(tiny_model, both, QUICK, lambda: 0)
+    perception.want_occupancy = True
+    bundle = perception._ingest.bundle(dataclasses.replace(one, raw=raws))
+    seen = perception.process(bundle, trace()).occupancy  # cells of 1 m, y from -8
+    perception.close()
+    assert seen[14, 12] == 100
+    assert (seen[14, 1:12] == 0).all(), "straight ahead of the left lidar"
+    assert (seen[9:13, 1:12] == -1).all(), "nobody looked between the two"
+    assert (seen[8, 1:4] == 0).all(), "the road ahead of the other"
+
+
 def test_without_any_sensor_nothing_is_claimed_about_the_world(tiny_model):
     with Drive(tiny_model) as drive:
         warmed(drive)

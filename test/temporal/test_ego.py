@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception_bev.geometry import SE3
-from perception_bev.temporal.ego import MAX_SAMPLES, MS, SECOND, EgoMotion, exp_se3, pose_or_none
+from perception_bev.temporal.ego import (
+    MAX_SAMPLES,
+    MS,
+    SECOND,
+    EgoMotion,
+    exp_se3,
+    log_se3,
+    pose_or_none,
+)
 
 T0 = 1_700_000_000 * SECOND
 SPEED, YAW_RATE = 15.0, 0.5  # [m/s], [rad/s]: a tight bend
@@ -170,3 +178,42 @@ def test_exponential_map_composes():
         v, w = rng.normal(size=3), scale * rng.normal(size=3)
         both = exp_se3(0.3 * v, 0.3 * w) @ exp_se3(0.7 * v, 0.7 * w)
         assert np.allclose(both.matrix, exp_se3(v, w).matrix, atol=1e-9)
+
+
+@settings(max_examples=60)
+@given(st.tuples(*[st.floats(-50, 50)] * 3), st.tuples(*[st.floats(-1, 1)] * 3),
+       st.sampled_from([0.0, 1e-9, 1e-5, 1e-4, 1.01e-4, 1e-3, 0.1, 1.0, 1.8]))
+def test_the_logarithm_inverts_the_exponential(v, w, scale):
+    v, w = np.array(v), scale * np.array(w)  # angles below pi
+    pose = exp_se3(v, w)
+    assert np.allclose(pose.rotation @ pose.rotation.T, np.eye(3), atol=1e-12)
+    found = log_se3(pose)
+    assert np.allclose(found.angular, w, atol=1e-9)
+    assert np.allclose(found.linear, v, atol=1e-6)
+
+
+class TestSnapshot:
+    def test_says_what_the_motion_said(self):
+        ego = driven()
+        known = ego.snapshot()
+        for ms in (405, 1030, 400):
+            assert np.array_equal(known.at(T0 + ms * MS).matrix, ego.at(T0 + ms * MS).matrix)
+            assert np.array_equal(known.twist_at(T0 + ms * MS), ego.twist_at(T0 + ms * MS))
+        assert known.at(T0 + 5000 * MS) is None
+
+    def test_what_is_pushed_later_does_not_change_it(self):
+        ego = driven(count=200)
+        known, before = ego.snapshot(), ego.at(T0 + 3990 * MS)
+        ego.push(T0 + 4000 * MS, SE3(np.eye(3), np.array([500.0, 0, 0])), LINEAR, ANGULAR)
+        assert ego.generation == 1 and ego.at(T0 + 3800 * MS) is None
+        assert known.generation == 0
+        assert np.array_equal(known.at(T0 + 3990 * MS).matrix, before.matrix)
+        assert error_m(known.at(T0 + 3805 * MS), 3805) < 1e-3
+        assert known.at(T0 + 4081 * MS) is None
+
+
+@pytest.mark.parametrize("period_ms", [20, 100, 180])
+def test_a_bend_stays_a_bend_at_any_rate_of_the_odometry(period_ms):
+    ego = driven(period_ms, count=1 + 1000 // period_ms, twist=False)
+    for ms in range(0, 900, 7):
+        assert error_m(ego.at(T0 + ms * MS), ms) < 1e-9
