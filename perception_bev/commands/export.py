@@ -78,12 +78,31 @@ def _with_provenance(manifest, args: argparse.Namespace):
 
 
 def _metrics_of(file: Path) -> dict[str, float]:
-    """Moderate car AP of every subset that has one."""
+    """What is worth keeping of a report of `bev eval --json`, in percent and m/s."""
     try:
-        found = json.loads(file.read_text())["subsets"]
-        figures = {f"{name} {table} moderate": report[table]["moderate"]
-                   for name, report in found.items() for table in ("car_ap_3d", "car_ap_bev")}
+        report = json.loads(file.read_text())
+        figures = _nuscenes_figures(report) if "NDS" in report else _astyx_figures(report)
+        return {name: round(value, 2 if "mAVE" in name else 1)
+                for name, value in figures.items() if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise ConfigError(f"--metrics {file}: not what `bev eval --json` writes: "
                           f"{type(err).__name__}: {err}") from err
-    return {name: round(value, 1) for name, value in figures.items() if value is not None}
+
+
+def _astyx_figures(report: dict) -> dict[str, float | None]:
+    """Moderate car AP of every subset that has one."""
+    return {f"{name} {table} moderate": figures[table]["moderate"]
+            for name, figures in report["subsets"].items()
+            for table in ("car_ap_3d", "car_ap_bev")}
+
+
+def _nuscenes_figures(report: dict) -> dict[str, float | None]:
+    """mAP and NDS [%] and mAVE [m/s] of the whole model, without memory, and mAP of subsets."""
+    def headline(figures: dict, suffix: str = "") -> dict[str, float]:
+        return {f"mAP{suffix}": 100 * figures["mAP"], f"NDS{suffix}": 100 * figures["NDS"],
+                f"mAVE{suffix}": figures["mAVE"]}
+
+    alone = report.get("without_memory")
+    return (headline(report) | (headline(alone, " without memory") if alone else {})
+            | {f"{name} mAP": 100 * figures["mAP"]
+               for name, figures in report.get("subsets", {}).items()})

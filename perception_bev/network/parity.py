@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from perception_bev.manifest import Manifest
 from perception_bev.network.model import Model
 from perception_bev.pipeline.stages import Stages
 from perception_bev.rig import Calibration
+from perception_bev.temporal.memory import Moment
 
 WEIGHTS = "weights.safetensors"
 FAINT = 0.02  # peaks below this are published by nobody
@@ -44,7 +45,9 @@ def load_weights(manifest: Manifest, folder: Path) -> Model:
 
 def compare(model: Model, stages: Stages, manifest: Manifest,
             bundles: Iterable[tuple[SensorBundle, Calibration]]) -> Parity:
-    """Whole chains on real bundles."""
+    """Whole chains on real bundles, in time order. Where they have poses, a model with a memory
+    remembers: torch gets what the engines kept of the bundles before."""
+    stages.memory.reset()
     frames, heat, boxes = 0, 0.0, 0.0
     builders: dict[str, InputBuilder] = {}
     for bundle, calibration in bundles:
@@ -52,9 +55,10 @@ def compare(model: Model, stages: Stages, manifest: Manifest,
             builders[calibration.rig.name] = InputBuilder(manifest, calibration)
         inputs = builders[calibration.rig.name].build(bundle)
         pictures = {name: bundle.slots[name].newest.image for name in inputs.camera_slots}
-        ours = _by_torch(model, manifest, inputs, pictures)
+        now = Moment(bundle.t_ref_ns, bundle.odom_from_base, (bundle.epoch,))
+        ours = _by_torch(model, manifest, inputs, pictures, stages.memory.recall(now).feeds)
         features = {name: stages.extract_camera(image) for name, image in pictures.items()}
-        theirs = stages.run(inputs, features, Trace(0, 0))
+        theirs = stages.run(inputs, features, Trace(0, 0), now)
         heat = max(heat, heat_difference(ours[0], theirs[0]))
         boxes = max(boxes, float(np.abs(ours[1] - theirs[1]).max()))
         frames += 1
@@ -79,7 +83,8 @@ def _highest_around(heat: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _by_torch(model: Model, manifest: Manifest, inputs, pictures) -> tuple[np.ndarray, np.ndarray]:
+def _by_torch(model: Model, manifest: Manifest, inputs, pictures,
+              memory: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     camera = manifest.camera
     stacked = np.zeros((1, camera.slots, camera.height, camera.width, 3), np.uint8)
     for name, slot in inputs.camera_slots.items():
@@ -92,7 +97,8 @@ def _by_torch(model: Model, manifest: Manifest, inputs, pictures) -> tuple[np.nd
     logits, boxes = model.logits(
         torch.from_numpy(stacked), torch.from_numpy(inputs.lift_index[None]),
         torch.from_numpy(inputs.lift_weight[None]), raster(inputs.lidar, manifest.lidar.channels),
-        raster(inputs.radar, manifest.radar.channels), torch.from_numpy(inputs.context))
+        raster(inputs.radar, manifest.radar.channels), torch.from_numpy(inputs.context),
+        **{name: torch.from_numpy(array.copy()) for name, array in memory.items()})
     heat = torch.sigmoid(logits)
     peak = torch.nn.functional.max_pool2d(heat, 3, stride=1, padding=1) == heat
     return (heat * peak)[0].numpy(), boxes[0].numpy()

@@ -43,6 +43,19 @@ def test_metrics_are_kept_those_of_nothing_are_not(quick, tiny_model, tmp_path):
         "none car_ap_bev moderate": 1.0}
 
 
+def test_metrics_of_simulated_drives_are_kept_too(quick, tiny_model, tmp_path):
+    whole = {"mAP": 0.4567, "NDS": 0.5, "mAVE": 0.4321}
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(whole | {
+        "without_memory": {"mAP": 0.4, "NDS": 0.4, "mAVE": 0.9},
+        "subsets": {"camera": {"mAP": 0.1234}}}))
+    assert main(["export", "--work", str(tiny_model), "--out", str(tmp_path / "out"),
+                 "--metrics", str(file)]) == 0
+    assert load_manifest(tmp_path / "out").provenance.metrics == {
+        "mAP": 45.7, "NDS": 50.0, "mAVE": 0.43, "mAP without memory": 40.0,
+        "NDS without memory": 40.0, "mAVE without memory": 0.9, "camera mAP": 12.3}
+
+
 @pytest.mark.parametrize("content", [None, "no JSON", "{}", '{"subsets": {"lidar": {}}}', "[]"])
 def test_metrics_that_are_none_are_named(tiny_model, tmp_path, capsys, content):
     file = tmp_path / "result.json"

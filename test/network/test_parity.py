@@ -9,6 +9,7 @@ from driving import QUICK, START_NS  # noqa: E402
 from small_car import MS, calibration, frames  # noqa: E402
 
 from perception_bev.errors import EngineMismatch  # noqa: E402
+from perception_bev.geometry import SE3  # noqa: E402
 from perception_bev.manifest import load_manifest  # noqa: E402
 from perception_bev.network import parity  # noqa: E402
 from perception_bev.pipeline.ingest import Ingest  # noqa: E402
@@ -71,3 +72,40 @@ def test_a_peak_that_is_missing_counts_with_its_height_and_one_that_moved_a_cell
     assert parity.heat_difference(ours, np.zeros_like(ours)) == pytest.approx(0.7)
     assert parity.heat_difference(np.zeros_like(ours), ours) == pytest.approx(0.7)
     assert parity.heat_difference(ours, moved) == 0.0
+
+
+# -- with a memory ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def remembering(remembering_model):
+    manifest = load_manifest(remembering_model)
+    stages = Stages(remembering_model, manifest, QUICK, lambda: 0)
+    yield parity.load_weights(manifest, remembering_model), stages, manifest
+    stages.close()
+
+
+def moving(manifest, count: int = 4):
+    """Bundles of a vehicle that drives a metre from one to the next."""
+    car = calibration()
+    for k in range(count):
+        t_ref = START_NS + k * 100 * MS
+        sample = Sample(str(k), 0, t_ref, {n: (r,) for n, r in frames(t_ref, k).items()},
+                        odom_from_base=SE3.from_rpy([1.0 * k, 0, 0], [0, 0, 0.05 * k]))
+        yield Ingest(manifest, car).bundle(sample), car
+
+
+def test_torch_and_engines_agree_with_a_memory(remembering):
+    model, stages, manifest = remembering
+    found = parity.compare(model, stages, manifest, moving(manifest))
+    assert found.frames == 4
+    assert found.heat < 1e-4 and found.boxes < 1e-3
+
+
+def test_a_memory_that_is_used_otherwise_is_seen(remembering, remembering_model):
+    _, stages, manifest = remembering
+    other = parity.load_weights(manifest, remembering_model)
+    with torch.no_grad():
+        other.fuse.recall.aggregate.weight *= 1.5
+    assert parity.compare(other, stages, manifest, moving(manifest, 1)).boxes < 1e-3
+    assert parity.compare(other, stages, manifest, moving(manifest)).boxes > 1e-3

@@ -75,7 +75,8 @@ def test_a_clip_is_its_frames_through_the_engines_one_after_the_other(items, mon
             for k, frame in enumerate(clip.past):
                 if frame is not None:
                     memory[:, k] = alone(model, frame, None)[1]
-            arguments = (memory, torch.from_numpy(clip.warp)[None], torch.from_numpy(clip.age)[None])
+            arguments = (memory, torch.from_numpy(clip.warp)[None],
+                         torch.from_numpy(clip.age)[None])
             fused, _ = alone(model, clip.now, arguments)
             heat, box = model.decide.logits(fused)
             assert torch.allclose(logits[i], heat[0], atol=1e-4)
