@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
 from typing import Protocol
 
 import numpy as np
 
-from perception_bev.contracts import MODALITIES, Boxes3D, Modality
-from perception_bev.errors import ConfigError, RecordingError
+from perception_bev.contracts import Boxes3D
+from perception_bev.errors import RecordingError
 from perception_bev.eval.astyx_protocol import CarReport, FrameResult, evaluate_cars
+from perception_bev.eval.subsets import Subset, subset_name
 from perception_bev.recordings.astyx import in_evaluated_region
 from perception_bev.recordings.base import Sample
 from perception_bev.rig import Calibration
 
-Subset = tuple[Modality, ...]
 Detect = Callable[[Subset], Iterable[tuple[Sample, Boxes3D]]]
 
 
@@ -27,25 +26,6 @@ class Calibrated(Protocol):
     def calibration_of(self, index: int) -> Calibration: ...
 
     def groups(self) -> np.ndarray: ...
-
-
-def parse_sensors(text: str) -> Subset:
-    """"lidar,camera" -> ("camera", "lidar"), in the order of MODALITIES."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in MODALITIES]
-    if unknown or not names:
-        raise ConfigError(f"--sensors '{text}': expected some of {', '.join(MODALITIES)}, "
-                          "with commas between")
-    return tuple(name for name in MODALITIES if name in names)
-
-
-def subsets_of(sensors: Subset) -> list[Subset]:
-    """Every non-empty subset: single sensors first, all of them last."""
-    return [subset for n in range(1, len(sensors) + 1) for subset in combinations(sensors, n)]
-
-
-def subset_name(subset: Subset) -> str:
-    return "+".join(subset)
 
 
 def sensor_loss_matrix(recording: Calibrated, detect: Detect, subsets: Sequence[Subset],

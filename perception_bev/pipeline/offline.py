@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perception_bev.contracts import MODALITIES, Boxes3D, Modality
+from perception_bev.contracts import MODALITIES, Boxes3D, Modality, SensorBundle, Slot
 from perception_bev.deployment import Deployment
 from perception_bev.errors import ConfigError
 from perception_bev.latency.trace import Trace
@@ -38,6 +38,8 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
            lost: Sequence[str] = ()) -> Iterator[tuple[Sample, Boxes3D]]:
     """Every sample with the boxes that the model finds with these sensors.
 
+    A recording that keeps decoded samples gives them by `bundle_of(index)`.
+
     A model with memory remembers from sample to sample of one sequence, in the order of the
     indices; with another sequence, or where time goes back, it begins anew.
 
@@ -61,7 +63,8 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
             vehicle = (calibration.rig.name, *calibration.rig.sensors)
             if vehicle not in runs:
                 runs[vehicle] = _Run(model, calibration, deployment or Deployment(), handicap)
-            yield runs[vehicle].detect(recording[index], calibration)
+            decoded = recording.bundle_of(index) if hasattr(recording, "bundle_of") else None
+            yield runs[vehicle].detect(recording[index], calibration, decoded)
     finally:
         for run in runs.values():
             run.perception.close()
@@ -81,7 +84,8 @@ class _Run:
         self._last: Sample | None = None
         self._take(calibration)
 
-    def detect(self, sample: Sample, calibration: Calibration) -> tuple[Sample, Boxes3D]:
+    def detect(self, sample: Sample, calibration: Calibration,
+               decoded: SensorBundle | None = None) -> tuple[Sample, Boxes3D]:
         if not calibration.same_as(self._calibration):
             self.perception.recalibrate(calibration)
             self._take(calibration)
@@ -89,15 +93,15 @@ class _Run:
             self.perception.new_epoch(f"sequence {sample.sequence}")
         self._last = sample
         push_motion(self.perception.ego, sample)
+        bundle = decoded or self._ingest.bundle(sample)
         output = self.perception.process(
-            self._ingest.bundle(self._what_is_left(sample)), Trace(0, 0),
-            self._handicap.modalities, EVALUATED_SCORE,
+            self._what_is_left(bundle), Trace(0, 0), self._handicap.modalities, EVALUATED_SCORE,
             "keep" if self._handicap.memory else "skip")
         return sample, output.boxes
 
-    def _what_is_left(self, sample: Sample) -> Sample:
-        return replace(sample, raw={name: frames for name, frames in sample.raw.items()
-                                    if name not in self._handicap.lost})
+    def _what_is_left(self, bundle: SensorBundle) -> SensorBundle:
+        gone = dict.fromkeys(self._handicap.lost, Slot(reason="missing"))
+        return replace(bundle, slots={**bundle.slots, **gone})
 
     def _take(self, calibration: Calibration) -> None:
         self._calibration = calibration

@@ -59,7 +59,8 @@ def scene(chance: Chance, objects: int, inventions: int, found: float = 0.8, rea
     again = np.concatenate([np.flatnonzero(chance.chosen(found, objects)),
                             np.flatnonzero(chance.chosen(0.15, objects))])
     n = len(again)
-    near = boxes(chance, label[again], centre[again] + chance.uniform(-1, 1, n, 3) * chance.uniform(0, 2 * noise, n, 1),
+    offset = chance.uniform(-1, 1, n, 3) * chance.uniform(0, 2 * noise, n, 1)
+    near = boxes(chance, label[again], centre[again] + offset,
                  yaw[again] + chance.uniform(-0.5, 0.5, n) + np.pi * chance.chosen(0.2, n),
                  chance.uniform(0.2, 1, n), velocity[again] + chance.uniform(-2, 2, n, 2),
                  SIZES[label[again]] * chance.uniform(0.7, 1.4, n, 3))

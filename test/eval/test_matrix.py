@@ -7,33 +7,13 @@ import pytest
 from eval_scenes import TwoFrames, found
 
 from perception_bev.contracts import Boxes3D
-from perception_bev.errors import ConfigError, RecordingError
-from perception_bev.eval.matrix import (
-    frame_results,
-    parse_sensors,
-    sensor_loss_matrix,
-    subset_name,
-    subsets_of,
-)
+from perception_bev.errors import RecordingError
+from perception_bev.eval.matrix import frame_results, sensor_loss_matrix
+from perception_bev.eval.subsets import subsets_of
 from perception_bev.recordings.astyx import AstyxRecording
 from perception_bev.recordings.base import Sample
 
 ALL = ("camera", "lidar", "radar")
-
-
-def test_subsets():
-    names = [subset_name(subset) for subset in subsets_of(ALL)]
-    assert names == ["camera", "lidar", "radar", "camera+lidar", "camera+radar", "lidar+radar",
-                     "camera+lidar+radar"]
-    assert subsets_of(("lidar",)) == [("lidar",)]
-
-
-def test_sensors_are_read_in_one_order():
-    assert parse_sensors("radar, camera") == ("camera", "radar")
-    assert parse_sensors("lidar,lidar") == ("lidar",)
-    for wrong in ("", "sonar", "lidar;radar", ","):
-        with pytest.raises(ConfigError, match="camera, lidar, radar"):
-            parse_sensors(wrong)
 
 
 def test_each_subset_has_its_own_figures():

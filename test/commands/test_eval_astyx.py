@@ -1,4 +1,4 @@
-"""`bev eval`: arguments in, table and JSON out."""
+"""`bev eval --dataset astyx`: arguments in, table and JSON out."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from eval_scenes import TwoFrames, found, frame, truth
 from rich.console import Console
 
 from perception_bev.commands import eval as command
+from perception_bev.commands import eval_astyx
 from perception_bev.errors import ConfigError
 from perception_bev.eval.astyx_protocol import evaluate_cars
 
@@ -27,7 +28,7 @@ def bev_eval(monkeypatch):
     offline = types.ModuleType("perception_bev.pipeline.offline")
     offline.detect = detect
     monkeypatch.setitem(sys.modules, "perception_bev.pipeline.offline", offline)
-    monkeypatch.setattr(command, "AstyxRecording", lambda root, frames: TwoFrames())
+    monkeypatch.setattr(eval_astyx, "AstyxRecording", lambda root, frames: TwoFrames())
 
     def run(*words: str):
         parser = argparse.ArgumentParser()
@@ -61,7 +62,7 @@ def test_full_runs_once(bev_eval):
 
 def test_nothing_found_prints_no_numbers(capsys):
     report = evaluate_cars([frame(found([]), truth([20]))])
-    command.show({"lidar": report}, Console())
+    eval_astyx.show({"lidar": report}, Console())
     printed = capsys.readouterr().out
     assert "nan" not in printed and printed.count("n/a") == 4
     assert "lidar 0.0 0.0 0.0 0.0" in " ".join(printed.split())
@@ -70,17 +71,27 @@ def test_nothing_found_prints_no_numbers(capsys):
 def test_frame_names(tmp_path):
     names = tmp_path / "val.txt"
     names.write_text("000001\n\n  000007  # night\n# nothing\n")
-    assert command.read_names(names) == ["000001", "000007"]
+    assert eval_astyx.read_names(names) == ["000001", "000007"]
     names.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="no frame names"):
-        command.read_names(names)
+        eval_astyx.read_names(names)
     names.write_text("000001\n000002\n000001\n")
     with pytest.raises(ConfigError, match="more than once: 000001"):
-        command.read_names(names)
+        eval_astyx.read_names(names)
     with pytest.raises(ConfigError, match=r"absent\.txt: not readable"):
-        command.read_names(tmp_path / "absent.txt")
+        eval_astyx.read_names(tmp_path / "absent.txt")
 
 
 def test_unwritable_json_is_said(bev_eval, tmp_path):
     with pytest.raises(ConfigError, match=r"--json .*: not writable"):
         bev_eval("--subsets", "full", "--json", str(tmp_path / "no" / "result.json"))
+
+
+def test_what_astyx_needs_and_does_not_know(bev_eval):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    words = ["--dataset", "astyx", "--model", "m"]
+    with pytest.raises(ConfigError, match="needs --root"):
+        command.run(parser.parse_args(words))
+    with pytest.raises(ConfigError, match="--seeds belongs to --dataset sim"):
+        command.run(parser.parse_args([*words, "--seeds", "3"]))
