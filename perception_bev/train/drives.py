@@ -56,19 +56,20 @@ def file_of(folder: Path, seed: int) -> Path:
 
 def make(folder: Path, drives: DriveSet, manifest: Manifest, processes: int = 2,
          progress: Callable[[Iterator, int], Iterator] = lambda made, total: made,
-         recording: MakeRecording = simulated) -> None:
+         recording: MakeRecording | None = None) -> None:
     """Generate what is missing in `folder`.
 
     Args:
         progress: wraps the iteration over the missing drives, given their number (tqdm).
-        recording: makes a drive; importable by name, for it runs in other processes.
+        recording: makes a drive, default: the simulator; importable by name, for it runs in
+            other processes.
 
     Raises ConfigError when the folder holds drives of another length.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _hold(folder, {"seconds": drives.seconds, "rig": drives.rig.name})
     missing = [seed for seed in drives.seeds if not file_of(folder, seed).exists()]
-    jobs = [(folder, seed, drives, manifest, recording) for seed in missing]
+    jobs = [(folder, seed, drives, manifest, recording or simulated) for seed in missing]
     if processes <= 1 or len(jobs) <= 1:
         made = map(_make_one, jobs)
         for _ in progress(made, len(jobs)):
