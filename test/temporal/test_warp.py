@@ -2,14 +2,19 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perception_bev import manifest
 from perception_bev.geometry import SE3
 from perception_bev.grid import BevGrid
 from perception_bev.inputs.view import IDENTITY, View
+from perception_bev.temporal.ego import Twist
+from perception_bev.temporal.memory import BevMemory, Moment
 from perception_bev.temporal.warp import warp_theta
+
+torch = pytest.importorskip("torch", reason="its affine_grid and grid_sample are the convention")
+pytestmark = pytest.mark.torch
 
 GRID = BevGrid(-24.0, 40.0, -32.0, 32.0, 0.5)  # not symmetric: a swap of axes would show
 LOPSIDED = BevGrid(-10.0, 30.0, -6.0, 14.0, 0.5)
@@ -94,3 +99,21 @@ def test_a_place_on_the_ground_is_found_over_a_slope(yaw, pitch, roll):
     normalised = (np.array([on_ground[1], on_ground[0] - 8.0]) / 32.0)
     column, row = warp_theta(GRID, then_from_now) @ [*normalised, 1.0]
     assert np.allclose([row * 32 + 8, column * 32], there, atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(speed=st.floats(0, 20), turn=st.floats(-0.8, 0.8), period_ms=st.sampled_from([50, 100, 130]))
+def test_what_the_memory_recalls_of_a_static_world_is_the_world_of_now(speed, turn, period_ms):
+    """Every slot, with the motion that the memory itself worked out, where the map of then was."""
+    memory = BevMemory(manifest.Memory(ages_s=(0.2, 0.5, 1.0), channels=1), GRID)
+    twist, small = Twist(np.array([speed, 0, 0]), np.array([0, 0, turn])), GRID.coarser(4)
+    for ms in range(0, 2000, period_ms):
+        now = Moment(ms * 1_000_000, planar(500.0, -300.0, 2.0) @ twist.motion(ms / 1000))
+        recall, seen = memory.recall(now), drawn(small, now.odom_from_base).astype(np.float32)
+        memory.store(now, {"remember": np.stack([seen, np.ones_like(seen)])[None]})
+    feeds = recall.feeds
+    assert (feeds["memory_age"] > 0).all()
+    for remembered, theta in zip(feeds["memory"][0], feeds["memory_warp"][0], strict=True):
+        found, inside = sampled(remembered[0], theta)
+        assert inside.sum() > 100
+        assert np.abs(found - seen)[inside].max() < 0.03
