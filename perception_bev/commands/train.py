@@ -14,11 +14,12 @@ from perception_bev.manifest import Manifest, load_manifest
 
 HELP = "train a model; a run that was cut off goes on where it stopped"
 RATES = {"single": 2e-3, "temporal": 1e-3}  # peak learning rate of each phase
-SEQUENCES = ("sim",)  # data sets whose samples know their drive
+SEQUENCES = ("sim", "nuscenes")  # data sets whose samples know their drive
 EPILOG = """examples:
   bev train --dataset astyx --root ~/data/astyx --work runs/astyx --steps 12500
   bev train --dataset sim --root ~/data/drives --work runs/sim6      missing drives are generated
   bev train --dataset sim --root ~/data/drives --phase temporal --from runs/sim6 --work runs/sim6-t
+  bev train --dataset nuscenes --root ~/data/nuscenes --scenes train.txt --work runs/nuscenes
   bev export --work runs/astyx --out models/astyx"""
 
 
@@ -66,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recorded = parser.add_argument_group("recorded sets")
     recorded.add_argument("--hold-out", type=float, default=0.15,
                           help="share of the samples, in groups of neighbours, not trained on")
+    scenes = parser.add_argument_group("nuScenes")
+    scenes.add_argument("--scenes", type=Path, metavar="FILE",
+                        help="names of the scenes to train on, one a line (default: all)")
+    scenes.add_argument("--cache", type=Path, metavar="DIR",
+                        help="folder for the decoded scenes (default: WORK/scenes)")
     drives = parser.add_argument_group("simulated drives")
     drives.add_argument("--rig", type=Path, help="rig file (default: config/rigs/sim6.yaml)")
     drives.add_argument("--drives", type=int, default=120, help="how many")
@@ -157,8 +163,26 @@ def _sim(args: argparse.Namespace, manifest: Manifest) -> Material:
                     f"{len(items)} samples of {args.drives} simulated drives")
 
 
+def _nuscenes(args: argparse.Namespace, manifest: Manifest) -> Material:
+    from tqdm import tqdm
+
+    from perception_bev.train import nuscenes
+
+    names = None if args.scenes is None else nuscenes.scene_names(args.scenes)
+    spacing = "period" if args.phase == "temporal" else "key_frame"
+    source = nuscenes.recording(args.root, names, spacing)
+    folder = args.cache or args.work / "scenes"
+    nuscenes.make(folder, source, manifest,
+                  lambda made, total: tqdm(made, total=total, unit="scene", disable=total == 0))
+    items = nuscenes.Scenes(folder, source, manifest)
+    return Material(items, nuscenes.classes(manifest),
+                    {"scenes.txt": "\n".join(source.scenes) + "\n"},
+                    f"{len(items)} samples of {len(source.scenes)} scenes")
+
+
 DATASETS = {"astyx": DataSet("config/models/astyx.yaml", _astyx),
-            "sim": DataSet("config/models/sim6.yaml", _sim)}
+            "sim": DataSet("config/models/sim6.yaml", _sim),
+            "nuscenes": DataSet("config/models/nuscenes.yaml", _nuscenes)}
 
 
 def _record(work: Path, files: dict[str, str]) -> None:

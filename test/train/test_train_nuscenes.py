@@ -21,6 +21,7 @@ from perception_bev.network.model import Model  # noqa: E402
 from perception_bev.outputs.heads import box_channels  # noqa: E402
 from perception_bev.recordings.nuscenes import CLASSES  # noqa: E402
 from perception_bev.train import nuscenes  # noqa: E402
+from perception_bev.train.clips import ClipMaker  # noqa: E402
 from perception_bev.train.loop import Recipe, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -29,9 +30,20 @@ NARROW = dataclasses.replace(
     FULL, fused_channels=8, camera=dataclasses.replace(FULL.camera, channels=8),
     memory=dataclasses.replace(FULL.memory, channels=4),
     widths=Widths((4, 8, 8, 8), 8, 8, (8, 8, 8, 8), 8))
+SMALL = dataclasses.replace(
+    NARROW, camera=dataclasses.replace(NARROW.camera, width=128, height=72),
+    grid=dataclasses.replace(FULL.grid, cell=0.8))
 vehicle_size = pytest.mark.skipif(
     not os.environ.get("PERCEPTION_BEV_VEHICLE_SIZE"),
     reason="PERCEPTION_BEV_VEHICLE_SIZE is not set: the full width takes minutes on a CPU")
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +108,25 @@ def test_scene_names_are_read_from_a_file(tmp_path):
         nuscenes.scene_names(tmp_path / "gone.txt")
 
 
+def test_clips_of_ten_hertz_samples(tmp_path):
+    """The temporal phase: past frames at about the remembered ages, none over a scene's border."""
+    source = nuscenes.recording(fake.write(tmp_path / "set", samples=4), None, "period")
+    nuscenes.make(tmp_path, source, SMALL)
+    scenes = nuscenes.Scenes(tmp_path, source, SMALL)
+    maker = ClipMaker(scenes, SMALL, nuscenes.classes(SMALL))
+    assert len(scenes) == 32 and maker.starts() == [*range(10, 16), *range(26, 32)]
+    clips = [maker.make(26, np.random.default_rng(seed)) for seed in range(6)]
+    assert any(sample is not None for clip in clips for sample in clip.past)
+    for clip in clips:
+        assert clip.warp.shape == (3, 2, 3) and clip.now.targets.heat.shape == (10, 64, 64)
+        for slot, (sample, age) in enumerate(zip(clip.past, clip.age, strict=True)):
+            if sample is None:
+                assert age == 0 and not clip.warp[slot].any()
+            else:
+                assert abs(age / FULL.memory.ages_s[slot] - 1) <= 0.51
+                assert sample.lidar.shape == clip.now.lidar.shape == (13, 128, 128)
+
+
 def one_step(items, manifest, folder) -> None:
     torch.manual_seed(0)
     before = {name: value.clone() for name, value in Model(manifest).named_parameters()}
@@ -107,7 +138,9 @@ def one_step(items, manifest, folder) -> None:
     assert {name.split(".")[0] for name in moved} >= {"fuse", "decide"}
 
 
-def test_one_step_of_training(key_frames, tmp_path):
+@pytest.mark.timeout(600)
+def test_one_step_of_training(key_frames, tmp_path, threads):
+    torch.set_num_threads(1)
     one_step(key_frames, NARROW, tmp_path)
 
 
@@ -150,3 +183,24 @@ def test_engines_export_at_full_width(tmp_path):
         operators = {node.domain for node in onnx.load(tmp_path / engine.file).graph.node}
         assert operators <= {"", "ai.onnx"}, name
     assert complete.variants["fp32"].golden is not None
+
+
+@pytest.mark.timeout(600)
+def test_the_command_trains_and_then_remembers(tmp_path, threads):
+    """Both phases with a narrow description, one step each."""
+    from perception_bev.commands.main import main
+    from perception_bev.network.export import write_manifest
+
+    root = fake.write(tmp_path / "set", scenes=2, samples=4)
+    write_manifest(dataclasses.replace(SMALL, variants={}), tmp_path)
+    (tmp_path / "train.txt").write_text("scene-0061\n")
+    words = ["train", "--dataset", "nuscenes", "--root", str(root), "--config",
+             str(tmp_path / "model.yaml"), "--scenes", str(tmp_path / "train.txt"), "--cache",
+             str(tmp_path / "decoded"), "--steps", "1", "--batch", "1", "--threads", "1"]
+    assert main([*words, "--work", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "scenes.txt").read_text() == "scene-0061\n"
+    assert main([*words, "--work", str(tmp_path / "run2"), "--phase", "temporal",
+                 "--from", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run2" / "curve.png").exists()
+    assert sorted(path.name for path in (tmp_path / "decoded").iterdir()) == [
+        "scene-0061.key_frame.safetensors", "scene-0061.period.safetensors"]
