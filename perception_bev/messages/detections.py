@@ -31,6 +31,13 @@ def read_detections(msg: Any) -> tuple[Boxes3D, int]:
     return boxes, int((~finite).sum())
 
 
+def read_ids(msg: Any) -> np.ndarray:
+    """(N,) int64 of every detection's id, -1 where that is no whole number."""
+    said = [str(d.id) for d in msg.detections]
+    whole = [text.isdecimal() and len(text) < 19 for text in said]
+    return np.array([int(t) if w else -1 for t, w in zip(said, whole, strict=True)], np.int64)
+
+
 def _best(results: Any) -> tuple[str, float]:
     """Class and score of the most likely hypothesis."""
     if not results:

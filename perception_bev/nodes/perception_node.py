@@ -1,4 +1,5 @@
-"""Nodes: perception, the product as a lifecycle node. Sensor topics in, `objects` and `status` out.
+"""Nodes: perception, the product as a lifecycle node. Sensor topics in; `objects`, `tracks` and
+`status` out.
 
 configure: read rig, model and deployment, load the engines. activate: subscribe and run.
 A rig with holes ("from_tf", "from_camera_info") waits, active, until they are filled; `status`
@@ -46,6 +47,7 @@ PARAMETERS = {
     "rig": ("", "file of the vehicle's sensors (`bev rig init` writes one)"),
     "model": ("", "folder of the model (model.yaml and its engine files)"),
     "deployment": ("", "file of what this computer does; empty: ONNX Runtime on the CPU"),
+    "publish_tracks": (True, "publish tracks, tracks/cloud and tracks_autoware"),
     "autostart": (True, "configure and activate without a lifecycle manager"),
 }
 
@@ -124,7 +126,7 @@ class PerceptionNode(LifecycleNode):
         self._clock_reader = ClockReader(self)
         self._tf, self._infos = TransformTree(), dict[str, CameraModel]()
         self._publications = Publications(self, self._rig.base_frame,
-                                          manifest.output_grid)
+                                          manifest.output_grid, self._value("publish_tracks"))
         try:
             calibration, self._followed = resolve(self._rig), False
         except CalibrationError as err:
@@ -182,6 +184,7 @@ class PerceptionNode(LifecycleNode):
             self._publish(output)
         failure, perception.last_failure = perception.last_failure, None
         if failure is not None:
+            self._publications.tracks(failure.tracks)
             self._say_no_output(failure.t_ref_ns, failure.text)
 
     def _say_no_output(self, stamp_ns: int, text: str) -> None:
@@ -196,12 +199,16 @@ class PerceptionNode(LifecycleNode):
 
     def _publish(self, output: Output) -> None:
         self._publications.objects(output)
+        self._publications.tracks(output.tracks)
         output.trace.published = time.monotonic_ns()
         level = DiagnosticStatus.OK if output.mode == "full" else DiagnosticStatus.WARN
         message = output.mode if not output.reasons else (
             f"{output.mode} ({'; '.join(output.reasons)})")
         condition = self._perception.condition()
-        notes = {"objects": str(len(output.boxes)), **condition.faults,
+        notes = {"objects": str(len(output.boxes)),
+                 "tracks": "n/a" if output.tracks is None else str(len(output.tracks)),
+                 "history_s": "n/a" if output.history_s is None else f"{output.history_s:.2f}",
+                 **condition.faults,
                  "latency.claimed": self._claim(output.trace, condition)}
         notes |= {f"advice.{i}": text for i, text in enumerate(condition.advice)}
         notes |= {f"received.{name}": str(n) for name, n in condition.received.items()}

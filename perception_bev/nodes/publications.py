@@ -1,39 +1,47 @@
-"""Nodes: an output as messages: objects, status, occupancy, and Autoware's objects if installed."""
+"""Nodes: an output as messages: objects, tracks, status, occupancy, and Autoware's if installed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from nav_msgs.msg import OccupancyGrid
 from rclpy.lifecycle import LifecycleNode
-from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
 from perception_bev.contracts import Boxes3D
 from perception_bev.grid import BevGrid
-from perception_bev.messages.write import packed_array, time_parts
+from perception_bev.messages import objects_cloud
+from perception_bev.messages.write import MessageWriter, packed_array, time_parts
+from perception_bev.nodes.autoware import autoware_objects, autoware_publisher, autoware_tracks
+from perception_bev.nodes.rig_probe import message_class
+from perception_bev.outputs.track import Tracks
 from perception_bev.pipeline.perception import Output
+from perception_bev.raw import RawCloud
 
 OUTPUT = QoSProfile(depth=5)  # reliable
 HARDWARE_ID = "perception_bev"
 STATUS_NAME = "perception: output"
+WRITER = MessageWriter(message_class, packed_array)
 
 
 class Publications:
     """The publishers of the contract topics; `objects` carries detections of its t_ref only."""
 
-    def __init__(self, node: LifecycleNode, frame_id: str, grid: BevGrid) -> None:
+    def __init__(self, node: LifecycleNode, frame_id: str, grid: BevGrid,
+                 with_tracks: bool = True) -> None:
         self._frame_id, self._grid = frame_id, grid
         self._detections = DetectionMessages()
         self._objects = node.create_lifecycle_publisher(Detection3DArray, "objects", OUTPUT)
         self._status = node.create_lifecycle_publisher(DiagnosticArray, "status", OUTPUT)
         self._occupancy = node.create_lifecycle_publisher(OccupancyGrid, "bev/occupancy", OUTPUT)
-        self._autoware = autoware_publisher(node)
+        self._autoware = autoware_publisher(node, "objects_autoware", "DetectedObjects", OUTPUT)
+        self._tracks = TrackPublications(node, frame_id) if with_tracks else None
         self._all = [p for p in (self._objects, self._status, self._occupancy, self._autoware)
                      if p is not None]
 
@@ -49,6 +57,11 @@ class Publications:
         if output.occupancy is not None:
             self._occupancy.publish(occupancy_grid(output.occupancy, self._grid, header))
 
+    def tracks(self, tracks: Tracks | None) -> None:
+        """None: nobody knows, which is not the same as an empty street; nothing is said."""
+        if tracks is not None and self._tracks is not None:
+            self._tracks.publish(tracks)
+
     def status(self, t_ref_ns: int, level: bytes, message: str, values: Mapping[str, str]) -> None:
         status = DiagnosticStatus(level=level, name=STATUS_NAME, message=message,
                                   hardware_id=HARDWARE_ID,
@@ -57,8 +70,38 @@ class Publications:
                                              status=[status]))
 
     def destroy(self, node: LifecycleNode) -> None:
-        for publisher in self._all:
+        for publisher in (*self._all, *(self._tracks.all if self._tracks else ())):
             node.destroy_lifecycle_publisher(publisher)
+
+
+class TrackPublications:
+    """`tracks` always; `tracks/cloud` and `tracks_autoware` for those who subscribe."""
+
+    def __init__(self, node: LifecycleNode, frame_id: str) -> None:
+        self._frame_id, self._detections = frame_id, DetectionMessages()
+        self._run = os.urandom(8)  # this start of the node, in Autoware's ids
+        self._tracks = node.create_lifecycle_publisher(Detection3DArray, "tracks", OUTPUT)
+        self._cloud = node.create_lifecycle_publisher(PointCloud2, "tracks/cloud", OUTPUT)
+        self._autoware = autoware_publisher(node, "tracks_autoware", "TrackedObjects", OUTPUT)
+        self.all = [p for p in (self._tracks, self._cloud, self._autoware) if p is not None]
+
+    def publish(self, tracks: Tracks) -> None:
+        header = header_of(tracks.stamp_ns, self._frame_id)
+        self._tracks.publish(self._detections.of(tracks.boxes, header, tracks.id))
+        if self._cloud.get_subscription_count():
+            self._cloud.publish(tracks_cloud(tracks, self._frame_id))
+        if self._autoware is not None and self._autoware.get_subscription_count():
+            self._autoware.publish(autoware_tracks(tracks, header, self._run))
+
+
+def tracks_cloud(tracks: Tracks, frame_id: str) -> PointCloud2:
+    """Point i is detection i of `tracks`; fields are those of messages/objects_cloud.OBJECT."""
+    mode = np.where(tracks.unseen_s > 0, objects_cloud.COASTING, objects_cloud.SEEN)
+    if tracks.predicted:
+        mode = objects_cloud.PREDICTED
+    ids = tracks.id & np.iinfo(np.int32).max  # a cloud has no 64 bits; years later they begin anew
+    points = objects_cloud.object_points(tracks.boxes, ids, mode)
+    return WRITER.cloud(RawCloud(tracks.stamp_ns, frame_id, points))
 
 
 def header_of(stamp_ns: int, frame_id: str) -> Header:
@@ -74,15 +117,19 @@ class DetectionMessages:
     def __init__(self) -> None:
         self._made: list[Detection3D] = []
 
-    def of(self, boxes: Boxes3D, header: Header) -> Detection3DArray:
-        """Valid until the next call. vision_msgs has no velocity; Autoware's messages have."""
+    def of(self, boxes: Boxes3D, header: Header, ids: np.ndarray | None = None
+           ) -> Detection3DArray:
+        """Valid until the next call. ids: (N,) of tracks. vision_msgs has no velocity; the cloud
+        and Autoware's messages have."""
         while len(self._made) < len(boxes):
             self._made.append(Detection3D(results=[ObjectHypothesisWithPose()]))
         rows = np.column_stack([boxes.centre, boxes.size, np.sin(boxes.yaw / 2),
                                 np.cos(boxes.yaw / 2), boxes.score]).astype(np.float64).tolist()
         used = self._made[:len(boxes)]
-        for detection, row, label in zip(used, rows, boxes.label, strict=True):
+        names = [""] * len(boxes) if ids is None else [str(number) for number in ids.tolist()]
+        for detection, row, label, name in zip(used, rows, boxes.label, names, strict=True):
             _fill(detection, row, boxes.classes[label], header)
+            detection.id = name
         return Detection3DArray(header=header, detections=used)
 
 
@@ -98,12 +145,6 @@ def _fill(detection: Detection3D, row: list[float], name: str, header: Header) -
     result.pose.pose = box.center
 
 
-def _set_pose(pose: Any, boxes: Boxes3D, i: int) -> None:
-    pose.position.x, pose.position.y, pose.position.z = (float(v) for v in boxes.centre[i])
-    half = float(boxes.yaw[i]) / 2
-    pose.orientation.z, pose.orientation.w = float(np.sin(half)), float(np.cos(half))
-
-
 def occupancy_grid(cells: np.ndarray, grid: BevGrid, header: Header) -> OccupancyGrid:
     """cells (Y, X) int8: -1 not seen, 0 free, 100 hit."""
     message = OccupancyGrid(header=header)
@@ -115,49 +156,3 @@ def occupancy_grid(cells: np.ndarray, grid: BevGrid, header: Header) -> Occupanc
     message.info.origin.orientation.w = 1.0
     message.data = packed_array(cells.reshape(-1))
     return message
-
-
-AUTOWARE_LABELS = {"car": 1, "truck": 2, "bus": 3, "trailer": 4, "motorcycle": 5, "bicycle": 6,
-                   "pedestrian": 7}  # autoware_perception_msgs/ObjectClassification; 0 unknown
-
-
-def autoware_publisher(node: LifecycleNode) -> Publisher | None:
-    """`objects_autoware` where autoware_perception_msgs is installed."""
-    try:
-        from autoware_perception_msgs.msg import DetectedObjects
-    except ImportError:
-        return None
-    return node.create_lifecycle_publisher(DetectedObjects, "objects_autoware", OUTPUT)
-
-
-def autoware_objects(boxes: Boxes3D, header: Header) -> Any:
-    """autoware_perception_msgs/DetectedObjects; the twist is in the object's own frame."""
-    from autoware_perception_msgs.msg import (
-        DetectedObject,
-        DetectedObjectKinematics,
-        DetectedObjects,
-        ObjectClassification,
-    )
-    message = DetectedObjects(header=header)
-    for i in range(len(boxes)):
-        label = AUTOWARE_LABELS.get(boxes.classes[boxes.label[i]], 0)
-        found = DetectedObject(existence_probability=float(boxes.score[i]), classification=[
-            ObjectClassification(label=label, probability=float(boxes.score[i]))])
-        _set_pose(found.kinematics.pose_with_covariance.pose, boxes, i)
-        found.kinematics.orientation_availability = DetectedObjectKinematics.AVAILABLE
-        _set_twist(found.kinematics, boxes, i)
-        size = found.shape.dimensions
-        size.x, size.y, size.z = (float(v) for v in boxes.size[i])
-        message.objects.append(found)
-    return message
-
-
-def _set_twist(kinematics: Any, boxes: Boxes3D, i: int) -> None:
-    velocity = boxes.velocity[i]
-    if not np.isfinite(velocity).all():
-        return
-    cos, sin = np.cos(boxes.yaw[i]), np.sin(boxes.yaw[i])
-    kinematics.has_twist = True
-    linear = kinematics.twist_with_covariance.twist.linear
-    linear.x = float(cos * velocity[0] + sin * velocity[1])
-    linear.y = float(cos * velocity[1] - sin * velocity[0])

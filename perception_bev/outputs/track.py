@@ -81,17 +81,23 @@ class Tracker:
         self._bear(found[~continued])
         return self._tracks(self._rows, pose, t_ref_ns, False)
 
-    def predict(self, stamp_ns: int, odom_from_base: SE3 | None, generation: int | None = None
-                ) -> Tracks:
+    def knows(self, stamp_ns: int, epoch: int | None = None, generation: int | None = None) -> bool:
+        """Whether update() had boxes of this time and place, no longer ago than a track may be
+        unseen. If not, that there are no tracks says nothing about the world."""
+        frame, age = self._frame, (stamp_ns - self._stamp_ns) * NS
+        return (frame is not None and age <= self.settings.max_age_s
+                and epoch in (None, frame.epoch) and generation in (None, frame.generation))
+
+    def predict(self, stamp_ns: int, odom_from_base: SE3 | None, epoch: int | None = None,
+                generation: int | None = None) -> Tracks:
         """The tracks carried on to a stamp, seen from the vehicle's pose then; nothing changes.
 
-        Those unseen for longer than settings.max_age_s are left out; all of them where the pose is
-        of another `generation`, or nobody knows where the vehicle is by now.
+        Those unseen for longer than settings.max_age_s are left out; all of them where `knows` says
+        no (epoch and generation None: those of the tracks), or nobody knows where the vehicle is.
         """
-        frame, pose = self._frame, SE3.identity()
-        if frame is not None and frame.moving:
-            pose = self._pose(odom_from_base, stamp_ns)
-        if frame is None or pose is None or generation not in (None, frame.generation):
+        moving = self._frame is not None and self._frame.moving
+        pose = self._pose(odom_from_base, stamp_ns) if moving else SE3.identity()
+        if pose is None or not self.knows(stamp_ns, epoch, generation):
             return Tracks.empty(stamp_ns, self.classes, True)
         rows = self._rows.copy()
         rows["mean"], rows["cov"] = self._filter.moved(rows, stamp_ns - self._stamp_ns)
@@ -102,7 +108,7 @@ class Tracker:
         """Forget all tracks; their numbers stay used."""
         if len(self._rows):
             self.counts[f"reset: {reason}"] += 1
-        self._rows = self._none
+        self._rows, self._frame = self._none, None
         self._poses.clear()
 
     def __len__(self) -> int:
@@ -119,12 +125,13 @@ class Tracker:
             self.reset("epoch")
         elif before is not None and generation != before.generation:
             self.reset("odometry began anew")
-        elif t_ref_ns < self._stamp_ns:
+        elif before is not None and t_ref_ns < self._stamp_ns:
             self.reset("time ran back")
         pose = self._pose(odom_from_base, t_ref_ns)
-        self._frame = _Frame(epoch, generation, pose is not None)
-        if before is not None and self._frame.moving != before.moving:
-            self.reset("ego motion came" if self._frame.moving else "ego motion was lost")
+        moving = pose is not None
+        if self._frame is not None and self._frame.moving != moving:
+            self.reset("ego motion came" if moving else "ego motion was lost")
+        self._frame = _Frame(epoch, generation, moving)
         if odom_from_base is not None:
             self._poses = [*self._poses[-1:], (t_ref_ns, odom_from_base)]
         return pose or SE3.identity()

@@ -406,7 +406,7 @@ class Perception:
         return (*absent, *(() if now.odom_from_base is not None else ("no_ego_motion",)))
 
     def _carried_on(self, bundle: SensorBundle) -> Tracks | None:
-        """The tracks at a time of which there are no detections, while they still mean something."""
+        """The tracks at a time without detections, as long as they mean something."""
         ego = self.ego.snapshot()
         if not self.tracker.knows(bundle.t_ref_ns, bundle.epoch, ego.generation):
             return None

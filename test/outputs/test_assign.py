@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perception_bev.outputs.assign import assign, solver
@@ -16,7 +16,7 @@ def value(worth, pairs):
     return sum(worth[i, j] for i, j in zip(pairs.tracks, pairs.boxes, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.integers(0, 4), columns=st.integers(0, 4), seed=st.integers(0, 2**32 - 1))
 def test_no_other_assignment_is_worth_more(rows, columns, seed):
     worth = np.random.default_rng(seed).uniform(-5, 5, (rows, columns))
