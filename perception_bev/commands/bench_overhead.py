@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from perception_bev import resources
-    from perception_bev.commands import demo
+    from perception_bev.commands import demo_astyx as demo
     from perception_bev.commands.live_run import machine, run_live
 
     model = args.model or resources.path("models/astyx")

@@ -6,7 +6,8 @@ left, as one looks at the road from above. Boxes are in base_link.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -36,6 +37,7 @@ LIDAR: Colour = (110, 118, 130)
 RADAR: Colour = (240, 220, 90)
 
 NEAR_M = 0.1  # edges of boxes are cut where they come nearer to the camera than this
+SMALL_PX = 480  # narrower pictures get smaller letters
 EDGE_PIECES = 12  # a straight edge is curved in the picture of a real lens
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -77,8 +79,12 @@ class BevCanvas:
                 rows = np.clip(corner[:, 1] + dy, 0, height - 1)
                 self.image[rows, np.clip(corner[:, 0] + dx, 0, width - 1)] = colour
 
-    def boxes(self, boxes: Boxes3D, colour: Colour | None = None, labels: bool = True) -> None:
-        """Outlines with a line from the centre to the front, and a second's way as velocity."""
+    def boxes(self, boxes: Boxes3D, colour: Colour | None = None,
+              labels: bool | Sequence[str] = True) -> None:
+        """Outlines with a line from the centre to the front, and a second's way as velocity.
+
+        labels: a text for each, or whether to write its score.
+        """
         outlines = self.pixels(boxes.corners()[:, :4])
         centres = self.pixels(boxes.centre)
         for i, outline in enumerate(outlines):
@@ -87,7 +93,12 @@ class BevCanvas:
             self._lines([np.stack([centres[i], (outline[0] + outline[3]) / 2])], paint)
             self._velocity(boxes, i, centres[i], paint)
             if labels:
-                self.text(f"{boxes.score[i]:.2f}", outline.max(axis=0), paint)
+                text = f"{boxes.score[i]:.2f}" if labels is True else labels[i]
+                self.text(text, outline.max(axis=0), paint)
+
+    def trail(self, xy: np.ndarray, colour: Colour) -> None:
+        """Where something was: (N, 2+) [m], oldest first."""
+        self._lines([self.pixels(xy)], colour)
 
     def pose(self, base_from_sensor: SE3, forward: np.ndarray, colour: Colour) -> np.ndarray:
         """A sensor: a dot, an arrow of 2 m along `forward` (3,) in its own frame. Gives its tip."""
@@ -162,18 +173,32 @@ def rig_image(calibration: Calibration, pixels_per_metre: float = 60.0) -> np.nd
 
 
 def camera_overlay(image: np.ndarray, camera_from_base: SE3, model: CameraModel, boxes: Boxes3D,
-                   truth: Boxes3D | None = None) -> np.ndarray:
+                   truth: Boxes3D | None = None, labels: Sequence[str] | None = None) -> np.ndarray:
     """A copy of the picture with the boxes' edges over it; a cross marks the front face.
 
     `image` (H, W, 3) uint8 RGB, of any scale of `model`'s picture and with its distortion.
+    `labels`: a text for each box, default: class and score.
     """
     check_array("camera_overlay.image", image, (None, None, 3), np.uint8)
     drawn = np.ascontiguousarray(image).copy()
     scale = np.array([image.shape[1] / model.width, image.shape[0] / model.height])
     if truth is not None:
         _draw_boxes(drawn, camera_from_base, model, truth, scale, TRUTH)
-    _draw_boxes(drawn, camera_from_base, model, boxes, scale, None)
+    texts = labels or [f"{boxes.classes[label]} {score:.2f}"
+                       for label, score in zip(boxes.label, boxes.score, strict=True)]
+    _draw_boxes(drawn, camera_from_base, model, boxes, scale, None, texts)
     return drawn
+
+
+def carried(boxes: Boxes3D, now_from_then: SE3, seconds: float) -> Boxes3D:
+    """Boxes in base_link then, as they lie in base_link `seconds` later if they keep their
+    velocity (over ground, in base_link then); those without one stand still."""
+    way = np.nan_to_num(boxes.velocity) * np.float32(seconds)
+    centre = boxes.centre + np.pad(way, ((0, 0), (0, 1)))
+    turn = now_from_then.rotation[:2, :2].astype(np.float32)
+    return replace(boxes, centre=now_from_then.apply(centre),
+                   yaw=(boxes.yaw + np.float32(now_from_then.yaw)).astype(np.float32),
+                   velocity=boxes.velocity @ turn.T)
 
 
 def project_boxes(camera_from_base: SE3, model: CameraModel,
@@ -196,7 +221,9 @@ def project_boxes(camera_from_base: SE3, model: CameraModel,
 
 
 def _draw_boxes(image: np.ndarray, camera_from_base: SE3, model: CameraModel, boxes: Boxes3D,
-                scale: np.ndarray, colour: Colour | None) -> None:
+                scale: np.ndarray, colour: Colour | None, texts: Sequence[str] = ()) -> None:
+    """Without a `colour`, in those of the classes, thick, and with texts."""
+    size = 0.45 if image.shape[1] >= SMALL_PX else 0.32
     pixels, seen = project_boxes(camera_from_base, model, boxes)
     pixels = np.where(seen[..., None], (pixels + 0.5) * scale - 0.5, 0.0)
     far_first = np.argsort(-camera_from_base.apply(boxes.centre)[:, 2])
@@ -205,10 +232,9 @@ def _draw_boxes(image: np.ndarray, camera_from_base: SE3, model: CameraModel, bo
         pieces = _pieces(pixels[i], seen[i])
         cv2.polylines(image, pieces, False, paint, 2 if colour is None else 1, cv2.LINE_AA)
         if colour is None and pieces:
-            text = f"{boxes.classes[boxes.label[i]]} {boxes.score[i]:.2f}"
             corner = np.concatenate(pieces).min(axis=0)
             place = tuple(int(v) for v in np.clip(corner, 0, [image.shape[1], image.shape[0]]))
-            cv2.putText(image, text, place, FONT, 0.45, paint, 1, cv2.LINE_AA)
+            cv2.putText(image, texts[i], place, FONT, size, paint, 1, cv2.LINE_AA)
 
 
 def _pieces(pixels: np.ndarray, seen: np.ndarray) -> list[np.ndarray]:

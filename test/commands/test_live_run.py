@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from perception_bev.commands import demo, live_run
+from perception_bev.commands import demo_astyx as demo
+from perception_bev.commands import live_run
 from perception_bev.commands.live_run import LiveRun, summary
 
 MS = 1_000_000
@@ -51,10 +52,6 @@ def test_children_are_nodes_of_this_package_with_their_parameters():
     assert "loop:=true" in child.command and "bag:='b'" in child.command
 
 
-def test_demo_without_data_says_what_it_needs(capsys):
-    from perception_bev.commands.main import main
-    assert main(["demo"]) == 2
-    assert "make demo DATA=" in capsys.readouterr().err
 
 
 def test_a_cycle_without_objects_is_counted(run):
