@@ -136,3 +136,41 @@ def test_a_merged_mapping_may_be_overridden(tmp_path):
     path = tmp_path / "car.yaml"
     path.write_text("name: a\nwheels:\n  front: &w {radius: 0.3}\n  rear: {<<: *w, radius: 0.4}\n")
     assert config.load(path, Car).wheels == {"front": Wheel(0.3), "rear": Wheel(0.4)}
+
+
+# -- dataclasses that tell themselves apart by their kind ------------------------------------------
+
+
+@dataclass(frozen=True)
+class Walk:
+    kind: Literal["walk"]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Ride:
+    kind: Literal["bus", "train"]
+    line: str = "1"
+
+
+@dataclass(frozen=True)
+class Trip:
+    legs: tuple[Walk | Ride, ...]
+
+
+def test_the_kind_chooses_the_dataclass():
+    legs = [{"kind": "walk", "steps": 3}, {"kind": "train"}]
+    assert config.build(Trip, {"legs": legs}, "t") == Trip((Walk("walk", 3), Ride("train")))
+
+
+@pytest.mark.parametrize(("leg", "text"), [
+    ({"kind": "wlak", "steps": 3}, r"legs\[0\]: unknown kind 'wlak' \(did you mean 'walk'"),
+    ({"kind": ["walk"]}, r"unknown kind \['walk'\]"),
+    ({"steps": 3}, r"legs\[0\]: expected keys with a kind \(walk, bus, train\)"),
+    ("walk", "expected keys with a kind"),
+    ({"kind": "bus", "steps": 3}, r"unknown key 'steps'; known: kind, line"),
+    ({"kind": "walk"}, "missing steps"),
+])
+def test_errors_are_of_the_kind_that_was_named(leg, text):
+    with pytest.raises(ConfigError, match=text):
+        config.build(Trip, {"legs": [leg]}, "t")

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: no ROS 2 here")
 
 import rclpy
-from bag_scenes import SmallRecording, write_texts
+from bag_scenes import MS, RIG, SmallRecording, write_texts
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -169,6 +170,26 @@ def test_a_torn_bag_is_played_as_far_as_it_goes_and_exits_with_1(ear, start, tmp
     heard = len(ear.heard["/text_0"]) + len(ear.heard["/text_1"])
     assert code == 1 and 10 < heard < 100
     assert f"{heard} messages before it were readable" in text
+
+
+def test_the_faults_of_a_scenario_befall_what_is_played(ear, start, bag, tmp_path):
+    (tmp_path / "rig.yaml").write_text(yaml.safe_dump(RIG))
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nwhat: No camera.\nfaults:\n  - {kind: off, sensor: front}\n"
+        "  - {kind: clock_skew, sensor: top, offset_ms: 250}\n")
+    ear.hear(PointCloud2, "/lidar/top/points", BEST_EFFORT)
+    ear.hear(CompressedImage, "/camera/front/image/compressed", 10)
+    process = start(bag=str(bag), scenario=str(tmp_path / "mine.yaml"),
+                    rig=str(tmp_path / "rig.yaml"), report=str(tmp_path / "report.json"),
+                    expect=["lidar/top/points", "/camera/front/image/compressed"])
+    assert ear.until(lambda: process.poll() is not None)
+    code, text = output_of(process)
+    assert code == 0 and "scenario mine: No camera." in text, text
+    assert not ear.heard["/camera/front/image/compressed"]
+    assert [stamp_ns(m) - 250 * MS for m in ear.heard["/lidar/top/points"]] == recorded_stamps(
+        bag, "/lidar/top/points")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["faults"]["off"]["/camera/front/image/compressed"] == 5
 
 
 @pytest.mark.parametrize(("parameters", "reason"), (

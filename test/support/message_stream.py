@@ -1,5 +1,7 @@
 """Shared by tests: the small car's messages as a bag has them, without a bag."""
 
+from functools import lru_cache
+
 import numpy as np
 import small_car
 from driving import DELAYS_MS, START_NS
@@ -21,12 +23,13 @@ INFO, ODOMETRY, CHATTER = "/camera/front/camera_info", "/odometry", "/chatter"
 TYPES = TypeBook()
 
 
-def drive(cycles: int, first: int = 0) -> list[RawMessage]:
+def drive(cycles: int) -> list[RawMessage]:
     """Every 100 ms: a picture with its CameraInfo, a scan, a sweep, odometry, a text and /tf."""
-    made = [one for k in range(first, first + cycles) for one in _cycle(k)]
+    made = [one for k in range(cycles) for one in _cycle(k)]
     return sorted(made, key=lambda one: one.stamp_ns)
 
 
+@lru_cache
 def _cycle(k: int) -> list[RawMessage]:
     stamp, rig = START_NS + k * 100 * MS, small_car.rig()
     made = []
