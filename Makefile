@@ -23,7 +23,7 @@ setup: ## make .venv with what is needed to run
 setup-test: ## the same, and what is needed to train and test
 	@$(PYTHON) scripts/bootstrap.py test
 
-demo: setup ## replay a data set as ROS topics through the nodes: make demo DATA=<folder>
+demo: setup ## simulate a drive and play it through the nodes; recorded sensors: DATA=<folder>
 	@$(RUN)/bev demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 test: setup-test ## run every test: make test [ARGS="-k name"]

@@ -31,6 +31,7 @@ from bootstrap_tools import (
     Stamp,
     apt_install,
     can_import,
+    can_load,
     pip_install,
     run,
     say,
@@ -42,6 +43,15 @@ INTERFACES = ROOT / "scripts" / "interfaces"
 OLDEST, NEWEST = (3, 11), (3, 13)  # the CPython versions that constraints.txt has wheels for
 RUNTIME_INTERFACES = ("tf2_msgs", "vision_msgs")
 TEST_INTERFACES = ("autoware_perception_msgs", "radar_msgs")
+OPEN3D_LIBRARIES = {  # shared library: Debian package
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libX11.so.6": "libx11-6",
+    "libgomp.so.1": "libgomp1",
+    "libidn2.so.0": "libidn2-0",
+    "libudev.so.1": "libudev1",
+    "libusb-1.0.so.0": "libusb-1.0-0",
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,7 @@ def set_up(profile: str, machine: Machine) -> None:
         install("train", machine)
         install("test", machine)
         install_interfaces(TEST_INTERFACES, machine)
+    install_open3d_libraries()
     install_this_package(machine)
 
 
@@ -196,6 +207,19 @@ def require_compiler() -> None:
         apt_install(missing, why="messages without a wheel are compiled")
 
 
+def install_open3d_libraries() -> None:
+    """Only the simulator loads open3d, no vehicle does: without its libraries all else works, so
+    this stops nothing."""
+    if platform.machine() != "x86_64":
+        say("open3d has no wheel for this machine: no bev sim, and bev demo only with --data")
+        return
+    missing = [package for library, package in OPEN3D_LIBRARIES.items() if not can_load(library)]
+    if not missing:
+        return
+    try:
+        apt_install(missing, why="open3d, which the simulator casts its rays with, loads them")
+    except SetupError as err:
+        say(f"without the simulator: {err}; cure: {err.cure}")
 
 
 def install_this_package(machine: Machine) -> None:

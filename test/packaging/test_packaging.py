@@ -43,7 +43,7 @@ def test_version_is_the_same_everywhere():
 
 
 def test_runtime_needs_no_torch():
-    assert not names("cpu") & {"torch", "onnx", "onnxscript", "open3d-cpu"}
+    assert not names("cpu") & {"torch", "onnx", "onnxscript"}
 
 
 LIST_DATA_FILES = """
