@@ -21,7 +21,7 @@ from perception_bev.sensors.picture import read_header
 from perception_bev.sim.scenario import Blinded, Garbage, Ghosts, Nan
 
 JPEG_QUALITY = 90
-MUD_BGR = (38.0, 48.0, 58.0)
+MUD_BGR = np.array([38, 48, 58], np.uint16)
 PLAIN = {"white": 255, "black": 0}
 SPEED_MPS = 20.0  # of ghosts where the rig says no interval of Doppler
 _CHANNELS = {"mono8": 1, "8UC1": 1, "rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4,
@@ -89,20 +89,22 @@ def _encoded(picture: np.ndarray, kind: str) -> np.ndarray:
 
 def _muddy(picture: np.ndarray, cover: float, seed: int) -> np.ndarray:
     """(H, W, C) uint8 seen through a lens with blobs of mud, as much of it as `cover` says."""
-    mud = _mud(picture.shape[:2], cover, seed)[..., None]
-    colour = np.resize(MUD_BGR, picture.shape[2])
-    return (picture * (1.0 - mud) + colour * mud).astype(np.uint8)
+    clear, mud = _mud(picture.shape, cover, seed)
+    return ((picture * clear + mud) >> 8).astype(np.uint8)
 
 
 @lru_cache(maxsize=16)
-def _mud(shape: tuple[int, int], cover: float, seed: int) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: how opaque the mud is; soft blobs, out of focus as on a lens."""
+def _mud(shape: tuple[int, int, int], cover: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much of the picture is seen (H, W, 1), and what the mud adds (H, W, C); uint16, in
+    parts of 256. The blobs are soft: on the lens they are out of focus."""
     import cv2
 
     coarse = np.random.default_rng(seed).random((9, 16)).astype(np.float32)
-    smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.resize(coarse, shape[1::-1], interpolation=cv2.INTER_CUBIC)
     edge = np.quantile(smooth, 1.0 - cover)
-    return np.clip((smooth - edge) / 0.1 + 0.5, 0.0, 1.0) * np.float32(cover > 0)
+    opaque = np.clip((smooth - edge) / 0.1 + 0.5, 0.0, 1.0) * float(cover > 0)
+    parts = np.round(256 * opaque).astype(np.uint16)[..., None]
+    return 256 - parts, parts * np.resize(MUD_BGR, shape[2])
 
 
 # -- bytes -----------------------------------------------------------------------------------------
