@@ -1,7 +1,8 @@
 """Nodes: markers, bird's-eye picture and camera overlays, in a process of its own that may drop.
 
 Subscribes to sensors only while someone subscribes to the picture that needs them. Queues hold one
-message: when drawing takes longer than a period, objects are skipped, never delayed.
+message: when drawing takes longer than a period, objects are skipped, never delayed. Markers show
+tracks, with where they come from, while somebody publishes `tracks/cloud`, else objects.
 
 Publishes `markers`, `bev/image`, `camera/<name>/overlay`. Exit code 2: a wrong parameter or file.
 """
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
@@ -27,22 +29,29 @@ from visualization_msgs.msg import MarkerArray
 
 from perception_bev.contracts import Boxes3D
 from perception_bev.errors import BadMessage, ConfigError, PerceptionError
+from perception_bev.geometry import SE3
 from perception_bev.grid import BevGrid
 from perception_bev.manifest import load_manifest
 from perception_bev.messages import read
 from perception_bev.messages.detections import read_detections
+from perception_bev.messages.objects_cloud import read_objects
 from perception_bev.messages.write import packed_array
 from perception_bev.nodes import spin
-from perception_bev.nodes.markers import marker_array
+from perception_bev.nodes.markers import marker_array, track_markers
 from perception_bev.nodes.rig_probe import message_class
 from perception_bev.nodes.viz_scene import Scene, wanted_inputs
+from perception_bev.nodes.viz_trails import Trails
 from perception_bev.rig import FROM_CAMERA_INFO, FROM_TF, load_rig
 from perception_bev.survey.check import expected_type
+from perception_bev.temporal.ego import EgoMotion
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 OUTPUT = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # as RViz asks for
+MOTION = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 DEFAULT_GRID = BevGrid(-20.0, 80.0, -40.0, 40.0, 0.5)
+NAMELESS = tuple(f"class {number}" for number in range(256))  # where no model says their names
+TRACKS = "tracks/cloud"
 JUMP_BACK_NS = 1_000_000_000
 WARN_PERIOD_S = 5.0
 
@@ -56,14 +65,19 @@ class VizNode(Node):
         model = self._parameter("model", "", "model.yaml or its folder; its grid is drawn")
         if not rig_path:
             raise ConfigError("no rig: give one with --ros-args -p rig:=FILE")
+        manifest = load_manifest(model) if model else None
+        self._classes = manifest.classes if manifest else NAMELESS
         self.scene = Scene(
-            load_rig(rig_path), load_manifest(model).grid if model else DEFAULT_GRID,
+            load_rig(rig_path), manifest.grid if manifest else DEFAULT_GRID,
             self._parameter("overlay_width", 960, "of the overlays, at most [px]"),
             self._parameter("pixels_per_metre", 6.0, "of the bird's-eye picture"))
         self._lifetime_s = self._parameter("marker_lifetime_ms", 500, "of the markers") * 1e-3
+        self._trails = Trails(self._parameter("trail_s", 3.0, "of the trails of tracks"))
+        self._ego, self._ego_generation = EgoMotion(), 0
         self._status = ""
         self._newest_ns = 0
-        self._inputs: dict[str, Any] = {}  # subscriptions, by "objects" or sensor
+        # subscriptions, by sensor, "objects", "tracks/cloud" or "odometry"
+        self._inputs: dict[str, Any] = {}
         self._markers = self.create_publisher(MarkerArray, "markers", OUTPUT)
         self._bird_view = self.create_publisher(Image, "bev/image", OUTPUT)
         self._overlays = {name: self.create_publisher(Image, f"camera/{name}/overlay", OUTPUT)
@@ -77,6 +91,8 @@ class VizNode(Node):
         """Subscribe to what the watched outputs need, and to nothing else."""
         wanted = wanted_inputs(self.scene.rig, _watched(self._markers), _watched(self._bird_view),
                                {name for name, out in self._overlays.items() if _watched(out)})
+        if _watched(self._markers) and self.count_publishers(TRACKS):
+            wanted |= {TRACKS} | ({"odometry"} if self.scene.rig.odometry_topic else set())
         for name in set(self._inputs) - wanted:
             if (gone := self._inputs.pop(name)) is not None:
                 self.destroy_subscription(gone)
@@ -100,10 +116,39 @@ class VizNode(Node):
         if stamp_ns < self._newest_ns - JUMP_BACK_NS:
             self.scene.forget()
         self._newest_ns = stamp_ns
-        if _watched(self._markers):
+        if _watched(self._markers) and TRACKS not in self._inputs:
             self._markers.publish(
                 marker_array(boxes, message.header, self._lifetime_s, self._status))
         self._publish_pictures(boxes, stamp_ns, message.header)
+
+    def draw_tracks(self, message: PointCloud2) -> None:
+        """Markers, for one message of tracks."""
+        try:
+            raw = read.read_cloud(message)
+            boxes, ids, mode = read_objects(raw.points, self._classes)
+        except BadMessage as err:
+            self.scene.dropped[f"tracks: {err.reason}"] += 1
+            return
+        trails = self._trails_of(raw.stamp_ns, ids, boxes.centre)
+        self._markers.publish(track_markers(boxes, ids, mode, trails, message.header,
+                                            self._lifetime_s, self._status))
+
+    def _trails_of(self, stamp_ns: int, ids: np.ndarray, centre: np.ndarray) -> list[np.ndarray]:
+        """Where tracks come from; nowhere, while the rig has odometry but it does not come."""
+        pose = self._ego.at(stamp_ns) if self.scene.rig.odometry_topic else SE3.identity()
+        if self._ego.generation != self._ego_generation:
+            self._ego_generation = self._ego.generation
+            self._trails.forget()
+        if pose is None:
+            return [np.zeros((0, 3))] * len(ids)
+        self._trails.take(stamp_ns, ids, centre, pose)
+        return self._trails.of(ids, pose)
+
+    def _take_odometry(self, message: Odometry) -> None:
+        try:
+            self._ego.push(*read.read_odometry(message))
+        except BadMessage as err:
+            self.scene.dropped[f"odometry: {err.reason}"] += 1
 
     def _publish_pictures(self, boxes: Boxes3D, stamp_ns: int, header: Header) -> None:
         if header.frame_id != self.scene.rig.base_frame:
@@ -131,6 +176,11 @@ class VizNode(Node):
     def _subscribe(self, name: str) -> Any:
         if name == "objects":
             return self.create_subscription(Detection3DArray, name, self.draw, NEWEST)
+        if name == TRACKS:
+            return self.create_subscription(PointCloud2, name, self.draw_tracks, NEWEST)
+        if name == "odometry":
+            return self.create_subscription(Odometry, self.scene.rig.odometry_topic,
+                                            self._take_odometry, MOTION)
         sensor = self.scene.rig.sensors[name]
         kind = message_class(expected_type(sensor))
         if kind is None:
