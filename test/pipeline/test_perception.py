@@ -376,7 +376,7 @@ def test_a_vehicle_without_lidar_has_seen_nothing(tiny_model):
 
 
 def test_two_lidars_cast_their_rays_from_their_own_places(tiny_model):
-    """A wall that only the left lidar sees: what lies before it is free, from that lidar's place."""
+    """A wall that only the left lidar sees: free is what lies before it from that one's place."""
     import dataclasses
 
     from driving import QUICK
@@ -384,7 +384,7 @@ def test_two_lidars_cast_their_rays_from_their_own_places(tiny_model):
     from perception_bev.pipeline.perception import Perception
     whole = calibration()
     top, place = whole.rig.lidars["top"], whole.base_from_sensor["top"]
-    left = SE3(np.eye(3), place.translation + [0.0, 6.3, 0.0])
+    left = SE3(np.eye(3), np.add(place.translation, (0.0, 6.3, 0.0)))
     both = dataclasses.replace(
         whole, rig=dataclasses.replace(whole.rig, lidars={"top": top, "left": top}),
         base_from_sensor={**whole.base_from_sensor, "left": left})
