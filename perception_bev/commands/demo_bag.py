@@ -23,9 +23,10 @@ def bag_of(folder: Path, rig_file: Path, seed: int, seconds: float, scenario: Sc
            progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """The drive's bag in `folder`, simulated unless it is there already.
 
-    Of the scenario only the world is in it: faults befall the messages when they are played.
+    Of the scenario only the world is in it: faults befall the messages when they are played, so a
+    scenario of faults alone has the drive that there is without one.
     """
-    world = scenario.world if scenario is not None else None
+    world = scenario.world if scenario is not None and scenario.needs_world else None
     rig = load_rig(rig_file)
     bag = folder / f"{rig.name}_{seed}_{seconds:g}s_{key_of(rig_file, seed, seconds, world)}"
     if not (bag / METADATA).exists():

@@ -27,7 +27,6 @@ TILE = (352, 198)  # of a camera: half a simulated picture
 COLUMNS = 3
 EVERY = 2  # of the ground truths one is drawn
 TRAIL = 12  # drawn frames that a track's way reaches back
-TRUTH = (150, 150, 150)  # thinner than white, so that what was found stands out
 LOST = (230, 70, 70)
 DEADLINE_MS = 80.0
 
@@ -41,11 +40,10 @@ def make_video(file: Path, bag: Path, calibration: Calibration, classes: tuple[s
     painter = Painter(calibration, classes, moments)
 
     def pictures():
-        drawn = 0
-        for scene in scenes(bag, calibration.rig, lambda i: i % EVERY == 0 and i in by_index,
-                            scenario, seed):
+        wanted = scenes(bag, calibration.rig, lambda i: i % EVERY == 0 and i in by_index, scenario,
+                        seed)
+        for drawn, scene in enumerate(wanted, 1):
             yield painter.paint(scene, by_index[scene.index])
-            drawn += 1
             progress(drawn, total)
 
     return write_video(file, pictures(), 1e3 / calibration.rig.reference.period_ms / EVERY)
@@ -90,7 +88,7 @@ class Painter:
     def __init__(self, calibration: Calibration, classes: tuple[str, ...],
                  moments: Sequence[Moment]) -> None:
         self._calibration, self._classes = calibration, classes
-        self._cameras = ring(calibration)
+        self._cameras = draw.ring(calibration)
         self._ways: dict[int, deque[np.ndarray]] = {}  # by id, in odom
         self._latency = [(moment.index, (moment.output or {}).get("latency_ms"))
                          for moment in moments]
@@ -121,7 +119,7 @@ class Painter:
             lidar = isinstance(cloud, LidarSweep)
             canvas.points(self._in_base(scene, name, cloud), draw.LIDAR if lidar else draw.RADAR,
                           1 if lidar else 3)
-        canvas.boxes(moment.truth.boxes[moment.truth.counted], TRUTH, labels=False)
+        canvas.boxes(moment.truth.boxes[moment.truth.counted], draw.TRUTH, labels=False)
         self._trails(canvas, scene, boxes, ids)
         canvas.boxes(boxes, labels=labels)
         return canvas.image
@@ -213,20 +211,6 @@ class Painter:
                 left, right = round(place * step), round((place + 1) * step) - 2
                 cv2.rectangle(area, (left, height - tall), (max(left, right), height),
                               LOST if bad else draw.CLASS_COLOURS["car"], -1)
-
-
-def ring(calibration: Calibration) -> list[str]:
-    """Cameras as they are laid out: those ahead from left to right, then those behind, seen from
-    inside, too."""
-    def bearing(name: str) -> float:
-        axis = calibration.base_from_sensor[name].rotation[:, 2]
-        return float(np.arctan2(axis[1], axis[0]))
-
-    names = list(calibration.camera_models)
-    ahead = sorted((n for n in names if abs(bearing(n)) <= np.pi / 2), key=bearing, reverse=True)
-    behind = sorted((n for n in names if n not in ahead),
-                    key=lambda n: bearing(n) % (2 * np.pi))
-    return ahead + behind
 
 
 def decoded(raw) -> np.ndarray | None:

@@ -172,6 +172,20 @@ def rig_image(calibration: Calibration, pixels_per_metre: float = 60.0) -> np.nd
     return canvas.image
 
 
+def ring(calibration: Calibration) -> list[str]:
+    """Cameras as they are laid out: those ahead from left to right, then those behind, seen from
+    inside, too."""
+    def bearing(name: str) -> float:
+        axis = calibration.base_from_sensor[name].rotation[:, 2]
+        return float(np.arctan2(axis[1], axis[0]))
+
+    names = list(calibration.camera_models)
+    ahead = sorted((n for n in names if abs(bearing(n)) <= np.pi / 2), key=bearing, reverse=True)
+    behind = sorted((n for n in names if n not in ahead),
+                    key=lambda n: bearing(n) % (2 * np.pi))
+    return ahead + behind
+
+
 def camera_overlay(image: np.ndarray, camera_from_base: SE3, model: CameraModel, boxes: Boxes3D,
                    truth: Boxes3D | None = None, labels: Sequence[str] | None = None) -> np.ndarray:
     """A copy of the picture with the boxes' edges over it; a cross marks the front face.
