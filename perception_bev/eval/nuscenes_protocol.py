@@ -168,7 +168,7 @@ class _Ranked:
 
     score: np.ndarray  # (K,) float64
     hit: np.ndarray  # (K,) bool
-    errors: dict[str, np.ndarray]  # (hits,) float64 each, NaN: unknown
+    errors: dict[str, np.ndarray]  # (hits,) float64 each, NaN: unknown; at ERRORS_AT_M only
 
 
 def _of_class(name: str, samples: Sequence[SampleResult]) -> ClassReport:
@@ -193,9 +193,11 @@ def _rank(name: str, pairs: Sequence[_Pair], distance: float) -> _Ranked:
     outcomes = [_match(pair, distance) for pair in pairs]
     score = np.concatenate([np.zeros(0), *(pair.found.score for pair in pairs)])
     hit = np.concatenate([np.zeros(0, bool), *(each != FALSE_POSITIVE for each in outcomes)])
+    order = np.argsort(-score, kind="stable")
+    if distance != ERRORS_AT_M:
+        return _Ranked(score[order], hit[order], {})
     errors = [_errors_of_hits(name, pair, outcome)
               for pair, outcome in zip(pairs, outcomes, strict=True)]
-    order = np.argsort(-score, kind="stable")
     of_hit = np.argsort(-score[hit], kind="stable")
     return _Ranked(score[order], hit[order], {
         error: np.concatenate([np.zeros(0), *(each[error] for each in errors)])[of_hit]

@@ -1,4 +1,5 @@
-"""Evaluation: tracks against annotated tracks: HOTA, MOTA, IDF1, id switches, by motrics.
+"""Evaluation: tracks against annotated tracks: HOTA and IDF1 by the library motrics, MOTA and id
+switches by clear_mot.py.
 
 Luiten et al., "HOTA: a higher order metric for evaluating multi-object tracking", IJCV 2021;
 Bernardin and Stiefelhagen, "Evaluating multiple object tracking performance", 2008; Ristani et al.,
@@ -20,6 +21,7 @@ import numpy as np
 
 from perception_bev.contracts import Boxes3D, check_array
 from perception_bev.errors import PerceptionError, RecordingError
+from perception_bev.eval.clear_mot import clear_mot
 from perception_bev.eval.matching import IGNORED, closer_than, match, nearness
 from perception_bev.eval.nuscenes_protocol import counted, of_class
 from perception_bev.eval.plain import without_nan
@@ -77,22 +79,26 @@ def track(results: Sequence[tuple[Sample, Boxes3D]],
 
 def evaluate_tracks(samples: Sequence[TrackedSample]) -> dict[str, Any]:
     """Figures of all classes together ("all") and of each that occurs; plain values for JSON."""
-    motrics = library()
     parts = {name: [_compared(name, sample) for sample in samples] for name in TRACKED}
-    figures = {"all": _figures(motrics, [_joined(each) for each in zip(*parts.values(),
+    figures = {"all": _figures([_joined(each) for each in zip(*parts.values(),
                                                                        strict=True)])}
-    figures |= {name: _figures(motrics, compared) for name, compared in parts.items()
+    figures |= {name: _figures(compared) for name, compared in parts.items()
                 if any(len(each.true_id) for each in compared)}
     return without_nan({name: asdict(each) for name, each in figures.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """One sample as the library wants it."""
-
-    true_id: np.ndarray  # (M, 3) int64: class, sequence, track
-    found_id: np.ndarray  # (N, 3) int64
-    similarity: np.ndarray  # (M, N) float64 in 0..1
+def figures_of(objects: Sequence[Sequence[int]], tracks: Sequence[Sequence[int]],
+               similarity: Sequence[np.ndarray]) -> TrackingFigures:
+    """A list of ids a sample each, and the similarity (objects, tracks) in 0..1 of each sample."""
+    motrics = library()
+    plain = [each.tolist() for each in similarity]
+    hota = motrics.compute_hota_from_similarity(objects, tracks, plain)
+    identity = motrics.compute_identity_from_similarity(objects, tracks, plain, THRESHOLD)
+    clear = clear_mot(objects, tracks, similarity, THRESHOLD)
+    return TrackingFigures(
+        hota.hota, hota.deta, hota.assa, clear.mota, identity.idf1, clear.switches,
+        clear.fragmentations, clear.mostly_tracked, clear.mostly_lost,
+        len(set().union(*objects)), len(set().union(*tracks)))
 
 
 def library():
@@ -100,9 +106,18 @@ def library():
     try:
         import motrics
     except ImportError as err:
-        raise PerceptionError("tracking figures need motrics: make setup-test, or pip install -r "
-                              "requirements/train.txt") from err
+        raise PerceptionError("tracking figures need motrics: make setup, or pip install -r "
+                              "requirements/cpu.txt") from err
     return motrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Objects and tracks of one sample that count."""
+
+    true_id: np.ndarray  # (M, 3) int64: class, sequence, track
+    found_id: np.ndarray  # (N, 3) int64
+    similarity: np.ndarray  # (M, N) float64 in 0..1
 
 
 def _compared(name: str, sample: TrackedSample) -> _Compared:
@@ -135,21 +150,16 @@ def _joined(parts: Sequence[_Compared]) -> _Compared:
                      np.concatenate([part.found_id for part in parts]), similarity)
 
 
-def _figures(motrics, compared: Sequence[_Compared]) -> TrackingFigures:
-    true, objects = _numbered([each.true_id for each in compared])
-    found, tracks = _numbered([each.found_id for each in compared])
-    similarity = [each.similarity.tolist() for each in compared]
-    hota = motrics.compute_hota_from_similarity(true, found, similarity)
-    clear = motrics.compute_clear_from_similarity(true, found, similarity, THRESHOLD)
-    identity = motrics.compute_identity_from_similarity(true, found, similarity, THRESHOLD)
-    return TrackingFigures(hota.hota, hota.deta, hota.assa, clear.mota, identity.idf1,
-                           clear.num_switches, clear.frag, clear.mt, clear.ml, objects, tracks)
+def _figures(compared: Sequence[_Compared]) -> TrackingFigures:
+    return figures_of(_numbered([each.true_id for each in compared]),
+                      _numbered([each.found_id for each in compared]),
+                      [each.similarity for each in compared])
 
 
-def _numbered(ids: Sequence[np.ndarray]) -> tuple[list[list[int]], int]:
-    """Each sample's ids as numbers from 0 on, and how many there are."""
+def _numbered(ids: Sequence[np.ndarray]) -> list[list[int]]:
+    """Each sample's ids as numbers from 0 on."""
     every = np.concatenate([np.zeros((0, 3), np.int64), *ids])
-    names, number = np.unique(every, axis=0, return_inverse=True)
+    number = np.unique(every, axis=0, return_inverse=True)[1].reshape(-1)
     starts = np.cumsum([0, *map(len, ids)])
-    return [number.reshape(-1)[start:start + len(each)].tolist()
-            for start, each in zip(starts, ids, strict=False)], len(names)
+    return [number[start:start + len(each)].tolist()
+            for start, each in zip(starts, ids, strict=False)]

@@ -4,14 +4,41 @@ import builtins
 
 import numpy as np
 import pytest
+import track_cases
 from eval_scenes import boxes
 
 from perception_bev.errors import PerceptionError, RecordingError, ShapeMismatch
 from perception_bev.eval.nuscenes_protocol import CLASSES
-from perception_bev.eval.tracking import TrackedSample, evaluate_tracks
+from perception_bev.eval.tracking import TrackedSample, evaluate_tracks, figures_of
 from perception_bev.recordings.base import Truth, Visibility
 
 pytest.importorskip("motrics", reason="tracking figures need motrics")
+
+# What TrackEval 1.3.0 says of track_cases: HOTA, DetA, AssA, MOTA, IDF1, id switches,
+# fragmentations, mostly tracked, mostly lost.
+TRACKEVAL = {
+    "chance 0": (0.107695773, 0.231552675, 0.05076486, -0.643076923, 0.183060109,
+        128, 66, 0, 0),
+    "chance 1": (0.091693821, 0.194422765, 0.043949674, -0.612794613, 0.153110048,
+        100, 47, 0, 0),
+    "chance 2": (0.097224716, 0.196326023, 0.048678476, -0.928301887, 0.157503715,
+        104, 68, 0, 0),
+    "chance 3": (0.114918677, 0.255511922, 0.052164737, -0.567073171, 0.176066025,
+        133, 65, 0, 0),
+    "street 1 m": (0.522379235, 0.677711082, 0.402708166, 0.598794063, 0.740437158,
+        215, 381, 21, 0),
+    "street 3 m": (0.565653982, 0.671764343, 0.476392764, 0.620593692, 0.737249545,
+        140, 389, 24, 0),
+    "street 8 m": (0.597872504, 0.662387795, 0.539685073, 0.640074212, 0.735883424,
+        74, 412, 23, 0)}
+
+
+@pytest.mark.parametrize("name", TRACKEVAL)
+def test_equals_trackeval(name):
+    of = figures_of(*track_cases.cases()[name])
+    ours = (of.HOTA, of.DetA, of.AssA, of.MOTA, of.IDF1, of.id_switches, of.fragmentations,
+            of.mostly_tracked, of.mostly_lost)
+    assert ours == pytest.approx(TRACKEVAL[name], abs=1e-8)
 
 
 def drive(true_x, found_x, ids, unseen=(), names=None, sequence=0) -> list[TrackedSample]:
@@ -108,11 +135,12 @@ def test_a_drive_of_chance_equals_its_two_halves_counted_together():
         found = [[x + rng.normal(0, 1.2) if rng.random() > 0.2 else None for x in X]
                  for _ in range(30)]
         return drive(X, found, rng.integers(0, 5, (30, 3)).tolist(), sequence=sequence)
-    a, b = made(0), made(1)
+    drives = made(0), made(1)
+    a, b = map(all_of, drives)
+    both = all_of(drives[0] + drives[1])
     for key in ("id_switches", "fragmentations", "mostly_tracked", "objects", "tracks"):
-        assert all_of(a + b)[key] == all_of(a)[key] + all_of(b)[key]
-    assert min(all_of(x)["HOTA"] for x in (a, b)) < all_of(a + b)["HOTA"] < max(
-        all_of(x)["HOTA"] for x in (a, b))
+        assert both[key] == a[key] + b[key]
+    assert min(a["HOTA"], b["HOTA"]) < both["HOTA"] < max(a["HOTA"], b["HOTA"])
 
 
 def test_missing_library_and_truth_are_said(monkeypatch):
@@ -129,5 +157,5 @@ def test_missing_library_and_truth_are_said(monkeypatch):
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(PerceptionError, match="need motrics: make setup-test"):
+    with pytest.raises(PerceptionError, match="need motrics: make setup"):
         evaluate_tracks([])
