@@ -185,7 +185,8 @@ class Player:
         while (left := due - self._host.monotonic_ns()) > 0 and not self._host.stopped():
             self._host.wait(min(left, step_ns) * 1e-9)
             if left > step_ns and hz:
-                self._clock(pace, pace.bag_time_ns(self._host.monotonic_ns()))
+                # Who slept too long must not tick past the message: the clock would go back for it.
+                self._clock(pace, min(pace.bag_time_ns(self._host.monotonic_ns()), log_ns))
         late = self._host.monotonic_ns() - due
         self.report.max_late_ms = max(self.report.max_late_ms, round(late * 1e-6, 3))
         if late < LATE_NS:

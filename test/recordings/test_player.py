@@ -96,6 +96,17 @@ def test_the_clock_comes_before_every_message_that_it_stamps_and_never_runs_back
     assert seen > 20
 
 
+@pytest.mark.parametrize("stamps", ("original", "fresh"))
+def test_who_sleeps_too_long_does_not_set_the_clock_back(bag, stamps):
+    class Sleepy(Stage):
+        def wait(self, seconds):
+            super().wait(seconds + 0.017)
+
+    stage, report = play(bag, Sleepy(), stamps=stamps, clock_hz=50.0)
+    ticks = [ros_ns for (ros_ns,) in stage.of("clock")]
+    assert ticks == sorted(ticks) and report.slips == 0
+
+
 def test_between_messages_the_clock_ticks(bag):
     stage, _ = play(bag, clock_hz=100.0)
     ticks = [ros_ns for (ros_ns,) in stage.of("clock")]
