@@ -7,6 +7,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,6 @@ def _detect(model: Path, recording: drives.DecodedDrives, each: Pass,
 
 def _with_baseline(report: DriveReport, args: argparse.Namespace, rig: Rig,
                    seeds: tuple[int, ...], bar: Progress) -> DriveReport:
-    from dataclasses import replace
-
     recording = _recording(args, rig, seeds, load_manifest(args.baseline), bar)
     alone = Pass("baseline", parse_sensors(args.baseline_sensors or "lidar"))
     results = collected(_detect(args.baseline, recording, alone, bar), len(recording))
@@ -124,7 +123,8 @@ def show(report: DriveReport, console: Console) -> None:
     console.print(f"{whole.samples} samples; mAAE is 1 (no attributes), so NDS is at most 0.9")
     if whole.classes_without_truth:
         console.print("no ground truth, and so AP 0 and errors of 1: "
-                      + ", ".join(whole.classes_without_truth))
+                      + ", ".join(whole.classes_without_truth) + "; mAP of the others "
+                      + number(whole.mean_ap_of_present, ".3f"))
     console.print(_pass_table(report))
     console.print(_class_table(whole))
     if report.hidden:

@@ -98,6 +98,12 @@ class NuscenesReport:
         return float(np.mean([report.ap for report in self.per_class.values()]))
 
     @property
+    def mean_ap_of_present(self) -> float:
+        """Over the classes that have ground truth; NaN without any."""
+        present = [report.ap for report in self.per_class.values() if report.ground_truths]
+        return float(np.mean(present)) if present else float("nan")
+
+    @property
     def mean_errors(self) -> dict[str, float]:
         """By "mATE" ...: over the classes that have the error."""
         return {f"m{name}": float(np.nanmean([report.errors[name]
@@ -116,6 +122,7 @@ class NuscenesReport:
 
     def as_json(self) -> dict[str, Any]:
         return {"mAP": self.mean_ap, "NDS": self.nds, **self.mean_errors,
+                "mAP_of_present_classes": without_nan(self.mean_ap_of_present),
                 "per_class": {name: report.as_json() for name, report in self.per_class.items()},
                 "classes_without_truth": list(self.classes_without_truth),
                 "samples": self.samples}

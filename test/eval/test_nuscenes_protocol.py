@@ -117,7 +117,7 @@ def test_saying_nothing_scores_nothing():
 def test_nothing_true_is_said_and_counts_as_zero():
     report = evaluate([sample(cars([10]), cars([10]))])
     assert report.per_class["car"].ap == pytest.approx(1)
-    assert report.mean_ap == pytest.approx(0.1)
+    assert report.mean_ap == pytest.approx(0.1) and report.mean_ap_of_present == pytest.approx(1)
     assert set(report.classes_without_truth) == set(CLASSES) - {"car"}
 
 
