@@ -78,7 +78,7 @@ class Condition:
     """What `status` says beside an output, read at one moment."""
 
     received: dict[str, int]  # messages, by sensor
-    drops: dict[tuple[str, str], int]  # by sensor (or "memory") and reason
+    drops: dict[tuple[str, str], int]  # by sensor (or "memory", "tracks") and reason
     failures: dict[str, int]  # bundles without output and internal errors, by text
     faults: dict[str, str]  # "clock.<sensor>", "clock.stamps", "odometry"
     advice: tuple[str, ...]  # what in the rig file does not fit what the sensors do
@@ -264,7 +264,8 @@ class Perception:
             if (fault := self.ego.fault()) is not None:
                 faults["odometry"] = fault
             drops = {**self.collector.drops,
-                     **{("memory", why): n for why, n in self.stages.memory.drops.items()}}
+                     **{("memory", why): n for why, n in self.stages.memory.drops.items()},
+                     **{("tracks", why): n for why, n in self.tracker.counts.items()}}
             return Condition(dict(self.received), drops, dict(self.failures),
                              faults, self.collector.advice(), bool(shift_ns))
 
@@ -278,7 +279,7 @@ class Perception:
         self.want_occupancy = wanted
         self._feature_store.clear()
         self.stages.memory.reset()
-        self.tracker.reset("warm-up")
+        self.tracker = Tracker(self.tracker.classes, self.tracker.settings)
 
     def close(self) -> None:
         """Stop all threads and give back the engines. What is pushed from now on is ignored."""

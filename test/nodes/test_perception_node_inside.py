@@ -119,3 +119,17 @@ def test_a_configuration_that_fails_can_be_mended(make, tmp_path):
     assert len(list(node.publishers)) == before
     node.set_parameters([Parameter("rig", value=str(tmp_path / "rig.yaml"))])
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+
+
+def test_every_output_has_its_tracks_and_a_failed_one_those_of_before(make):
+    node = active(make)
+    tracks = []
+    node._publications.tracks = tracks.append
+    said = heard(node)
+    until(node, said, b"\x00")
+    wait_for(lambda: tracks, "tracks")
+    assert tracks[0].stamp_ns == said[0][0] and not tracks[0].predicted
+    counted(node._perception)["fuse"].error = EngineFailed("fuse: out of memory")
+    stamp = until(node, said, ERROR)[0]
+    wait_for(lambda: any(t is not None and t.predicted for t in tracks), "predicted tracks")
+    assert next(t for t in tracks if t.predicted).stamp_ns == stamp

@@ -61,6 +61,7 @@ def test_tracks_do_not_outlive_their_epoch(tiny_model):
         before = standing(sensitive(drive), 1, 5)[-1].tracks
         drive.perception.new_epoch("announced")
         after = standing(drive, 8, 5)[-1].tracks
+        assert drive.perception.condition().drops["tracks", "reset: epoch"] == 1
     assert len(after) > 0 and not set(before.id) & set(after.id)
 
 
