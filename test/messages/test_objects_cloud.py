@@ -1,4 +1,4 @@
-"""Objects as points: read(write(x)) == x, in any layout that has the fields; the rest is refused."""
+"""Objects as points: read(write(x)) == x in any layout with the fields; the rest is refused."""
 
 import numpy as np
 import pytest
