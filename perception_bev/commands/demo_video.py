@@ -89,6 +89,7 @@ class Painter:
                  moments: Sequence[Moment]) -> None:
         self._calibration, self._classes = calibration, classes
         self._cameras = draw.ring(calibration)
+        self._tracked = any("tracks" in (moment.output or {}) for moment in moments)
         self._ways: dict[int, deque[np.ndarray]] = {}  # by id, in odom
         self._latency = [(moment.index, (moment.output or {}).get("latency_ms"))
                          for moment in moments]
@@ -97,15 +98,14 @@ class Painter:
         """(H, W, 3) uint8 RGB."""
         output = moment.output or {}
         tracks, ids = tracks_of(output, self._classes)
-        tracked = "tracks" in output
-        boxes = tracks if tracked else objects_of(output, self._classes)
-        labels = [str(i) for i in ids] if tracked else [f"{s:.2f}" for s in boxes.score]
+        boxes = tracks if self._tracked else objects_of(output, self._classes)
+        labels = [str(i) for i in ids] if self._tracked else [f"{s:.2f}" for s in boxes.score]
         above = self._from_above(scene, moment, boxes, labels, ids)
         tiles = [self._tile(name, scene, moment, boxes, labels) for name in self._cameras]
         rows = [np.hstack(_filled(tiles[i:i + COLUMNS])) for i in range(0, len(tiles), COLUMNS)]
         side = np.vstack(rows)
         panel = self._panel(side.shape[1], max(above.shape[0] - side.shape[0], 160), moment,
-                            len(boxes) if tracked else None)
+                            len(boxes) if self._tracked else None)
         side = np.vstack([side, panel])
         above = np.pad(above, ((0, side.shape[0] - above.shape[0]), (0, 0), (0, 0)))
         return np.ascontiguousarray(np.hstack([above, side]))
@@ -162,6 +162,8 @@ class Painter:
             image = self._overlaid(name, image, raw.stamp_ns, scene, moment, boxes, labels)
         text = name if reason == "ok" else f"{name}: {reason}"
         colour = draw.TRUTH if reason == "ok" else LOST
+        (wide, _), _ = cv2.getTextSize(text, draw.FONT, 0.42, 1)
+        cv2.rectangle(image, (0, 0), (wide + 12, 20), draw.BACKGROUND, -1)
         cv2.putText(image, text, (6, 14), draw.FONT, 0.42, colour, 1, cv2.LINE_AA)
         return image
 

@@ -31,6 +31,7 @@ Watch = Callable[[LiveFigures], None]
 LIVE_S = 0.5  # between two live figures
 TAIL_S = 1.5  # after the end of the bag the last outputs are waited for
 LOG = "log.txt"
+DISCOVERY = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY")  # Iron and later; before
 PERIOD_NS = 100_000_000  # of the rigs that are played
 PERCENTILES = (50, 95, 99)
 COMPUTE = ("decode", "inputs", "extract_camera", "extract_lidar", "extract_radar", "fuse", "decide",
@@ -151,7 +152,7 @@ class _Run:
         """For `seconds`, or until a moment after the replay has played all."""
         timer = threading.Timer(seconds, self._end)
         with self._log.open("w") as lines:
-            self._team = Team(self._children, {**os.environ, **table.environment()},
+            self._team = Team(self._children, environment(),
                               lambda line: self._take(line, lines))
             self._memory = _Memory(self._children[-1])
             timer.start()
@@ -187,6 +188,13 @@ class _Run:
         return LiveRun(result["outputs"], replay["published"],
                        min(received) / 1e9 - self._memory.started_at, self._memory.megabytes,
                        result["repeated"], [tuple(each) for each in result["truth_clouds"]], replay)
+
+
+def environment() -> dict[str, str]:
+    """Of the nodes. What they publish looks like a vehicle's sensors: unless the user says
+    otherwise, it stays on this computer."""
+    local = {} if any(name in os.environ for name in DISCOVERY) else {DISCOVERY[0]: "LOCALHOST"}
+    return {**os.environ, **table.environment(), **local}
 
 
 class _Memory:

@@ -43,7 +43,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 
 FIRST_STEPS = """\
 first steps:
-  bev demo --data DIR                        see it work on recorded sensors
+  bev demo                                   see it work on a simulated drive
   bev doctor                                 what this computer has and lacks
   bev rig init --bag drive.mcap --out rig.yaml
                                              describe your vehicle from a recording

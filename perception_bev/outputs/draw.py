@@ -240,12 +240,13 @@ def _draw_boxes(image: np.ndarray, camera_from_base: SE3, model: CameraModel, bo
     size = 0.45 if image.shape[1] >= SMALL_PX else 0.32
     pixels, seen = project_boxes(camera_from_base, model, boxes)
     pixels = np.where(seen[..., None], (pixels + 0.5) * scale - 0.5, 0.0)
+    inside = seen & (pixels >= 0).all(axis=-1) & (pixels < image.shape[1::-1]).all(axis=-1)
     far_first = np.argsort(-camera_from_base.apply(boxes.centre)[:, 2])
-    for i in far_first:
+    for i in far_first[inside.any(axis=(1, 2))[far_first]]:
         paint = colour or class_colour(boxes.classes[boxes.label[i]])
         pieces = _pieces(pixels[i], seen[i])
         cv2.polylines(image, pieces, False, paint, 2 if colour is None else 1, cv2.LINE_AA)
-        if colour is None and pieces:
+        if colour is None:
             corner = np.concatenate(pieces).min(axis=0)
             place = tuple(int(v) for v in np.clip(corner, 0, [image.shape[1], image.shape[0]]))
             cv2.putText(image, texts[i], place, FONT, size, paint, 1, cv2.LINE_AA)
@@ -254,7 +255,12 @@ def _draw_boxes(image: np.ndarray, camera_from_base: SE3, model: CameraModel, bo
 def _pieces(pixels: np.ndarray, seen: np.ndarray) -> list[np.ndarray]:
     """Polylines (n, 2) int32 of the visible parts of (S, P, 2) pixels."""
     pieces = []
-    for line, visible in zip(np.round(pixels).astype(np.int32), seen, strict=True):
+    whole = seen.all(axis=1)
+    for line, visible, all_of_it in zip(np.round(pixels).astype(np.int32), seen, whole,
+                                        strict=True):
+        if all_of_it:
+            pieces.append(line)
+            continue
         breaks = np.flatnonzero(np.diff(visible.astype(np.int8))) + 1
         runs = np.split(np.arange(len(line)), breaks)
         pieces += [line[run] for run in runs if visible[run[0]] and len(run) > 1]

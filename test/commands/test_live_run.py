@@ -59,3 +59,13 @@ def test_a_cycle_without_objects_is_counted(run):
     del run.outputs[20:23]
     run.outputs.insert(15, {**run.outputs[14], "t_ref_ns": run.outputs[14]["t_ref_ns"] + 30 * MS})
     assert run.missed() == 3, "and a seam of the recording does not make up for it"
+
+
+def test_the_nodes_stay_on_this_computer_unless_one_says_otherwise(monkeypatch):
+    for name in live_run.DISCOVERY:
+        monkeypatch.delenv(name, raising=False)
+    assert live_run.environment()["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "0")
+    assert "ROS_AUTOMATIC_DISCOVERY_RANGE" not in live_run.environment()
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    assert live_run.environment()["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
