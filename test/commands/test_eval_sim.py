@@ -89,7 +89,8 @@ def test_every_pass_and_json(bev_eval, described, asked, tmp_path, capsys):
     for said in ("without memory", "without front", "baseline", "camera+lidar+radar", "pedestrian",
                  "hidden now", "HOTA", "NDS is at most 0.9"):
         assert said in printed
-    assert "nan" not in printed
+    assert "nan" not in printed and "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_full_is_two_passes_or_one(bev_eval, described, asked):
