@@ -181,7 +181,8 @@ class _Run:
         result = json.loads(self._report.read_text()) if self._report.exists() else {"outputs": []}
         received = [r["received_ns"] for r in result["outputs"] if "received_ns" in r]
         if not self._over.is_set() or not received or not self._played.exists():
-            what = "a node ended" if not self._over.is_set() else "no output came"
+            what = ("no output came" if self._over.is_set() else
+                    "a node ended or the run was interrupted")
             raise PerceptionError(f"{what} (exit code {code}); the nodes' log is {self._log}:\n"
                                   + "\n".join(self._log.read_text().splitlines()[-12:]))
         replay = json.loads(self._played.read_text())
