@@ -32,6 +32,23 @@ def test_yaw_does_not_see_the_direction(yaw, expected):
         expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("yaw, expected", [
+    (0.1, 0.1), (-0.1, 0.1), (np.pi, np.pi), (np.pi + 0.2, np.pi - 0.2), (2 * np.pi - 0.3, 0.3)])
+def test_yaw_of_the_whole_turn_sees_it(yaw, expected):
+    error = box_errors.yaw_error(box(yaw=yaw), box(), 2 * np.pi)
+    assert error[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_velocity_is_unknown_where_either_is():
+    def moving(x, y):
+        still = box()
+        return Boxes3D(still.centre, still.size, still.yaw, still.score, still.label,
+                       still.classes, np.array([[x, y]], np.float32))
+    assert box_errors.velocity_error(moving(3, 0), moving(0, 4))[0] == pytest.approx(5)
+    assert np.isnan(box_errors.velocity_error(box(), moving(0, 4))[0])
+    assert np.isnan(box_errors.velocity_error(moving(0, 4), moving(0, np.nan))[0])
+
+
 @pytest.mark.parametrize("yaw, right", [(0.1, True), (1.5, True), (1.6, False), (np.pi, False),
                                         (-1.6, False), (2 * np.pi, True)])
 def test_direction(yaw, right):

@@ -36,14 +36,10 @@ def knowing(each: Pass):
                                 CLASSES, speed)
 
 
-def with_still_truth(monkeypatch):
+@pytest.fixture(scope="module")
+def report():
     for made in SAMPLES:
         made.truth.boxes.velocity[:] = 0.0
-
-
-@pytest.fixture
-def report(monkeypatch):
-    with_still_truth(monkeypatch)
     return evaluate_drives(passes_of(ALL, CAMERAS, True, True), knowing, len(SAMPLES), 0.2)
 
 
