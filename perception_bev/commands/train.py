@@ -59,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="run of the phase before, from whose weights the temporal one starts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turn", type=float, default=180.0, metavar="DEG",
+                        help="how far scenes are turned, either way, where the grid is all round")
     parser.add_argument("--weak", action="store_true",
                         help="take the lidar away more often than the other sensors")
     parser.add_argument("--sensors", default="all", metavar="NAMES",
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # else a dying unit makes every step several times slower
     recipe = loop.Recipe(args.steps, args.batch, args.rate or RATES[args.phase], seed=args.seed,
-                         sensors=args.sensors, weak=args.weak)
+                         sensors=args.sensors, weak=args.weak, turn_deg=args.turn)
     _ = recipe.modalities  # a wrong name is said before anything is made
     start, begun = None, {}
     if args.phase == "temporal":
@@ -115,7 +117,7 @@ def _task(args: argparse.Namespace, material: Material, manifest: Manifest, reci
         return SingleFrames(material.items, manifest, material.classes, recipe)
     from perception_bev.train.temporal import Clips
 
-    return Clips(material.items, manifest, material.classes, recipe.weak)
+    return Clips(material.items, manifest, material.classes, recipe.weak, recipe.turn_deg)
 
 
 def _before(args: argparse.Namespace) -> Path:

@@ -13,7 +13,7 @@ from perception_bev.inputs import ground
 from perception_bev.inputs.lidar import LidarRaster
 from perception_bev.inputs.lift import LiftCamera, LiftTables
 from perception_bev.inputs.motion import EgoSource, NoEgo, deskew, now_from_then
-from perception_bev.inputs.radar import RadarRaster, doppler_residual, ego_speed
+from perception_bev.inputs.radar import RadarRaster, ambiguous, doppler_residual, ego_speed
 from perception_bev.inputs.view import IDENTITY, View
 from perception_bev.manifest import Manifest
 from perception_bev.rig import Calibration, Rig
@@ -119,7 +119,7 @@ class InputBuilder:
 
     def _radar_returns(self, bundle: SensorBundle, names: Sequence[str],
                        ego: EgoSource) -> np.ndarray:
-        """(N, 6) float32 of all scans of all radars: x y z, intensity, residual, wraps."""
+        """(N, 6) float32 of all scans of all radars: x y z, intensity, residual, ambiguous."""
         parts = [self._scan_returns(name, scan, ego, bundle.t_ref_ns)
                  for name in names for scan in bundle.slots[name].frames]
         return np.concatenate(parts) if parts else np.zeros((0, 6), np.float32)
@@ -134,8 +134,9 @@ class InputBuilder:
         returns[:, 4], returns[:, 5] = self._residual(name, scan, ego)
         return returns
 
-    def _residual(self, name: str, scan: RadarScan, ego: EgoSource) -> tuple[np.ndarray, float]:
-        """Doppler less ego motion (N,), and whether it wraps (0 or 1)."""
+    def _residual(self, name: str, scan: RadarScan,
+                  ego: EgoSource) -> tuple[np.ndarray, np.ndarray | float]:
+        """Doppler less ego motion (N,), and whether its sign is ambiguous, (N,) or all: 0 or 1."""
         doppler = self._calibration.rig.radars[name].doppler
         if doppler is None or doppler.compensated:
             return scan.doppler, 0.0
@@ -151,7 +152,7 @@ class InputBuilder:
         else:
             velocity = twist[0] + np.cross(twist[1], place.translation)
         residual = doppler_residual(scan.doppler, direction, velocity, interval)
-        return residual, float(interval is not None)
+        return residual, ambiguous(residual, interval)
 
     def _lift_camera(self, bundle: SensorBundle, name: str, ego: EgoSource,
                      flipped: bool) -> LiftCamera:

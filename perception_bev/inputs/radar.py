@@ -11,6 +11,7 @@ from perception_bev.inputs.view import IDENTITY, View
 from perception_bev.manifest import RadarInputs
 
 UNWRAPPED = (-1e4, 1e4)  # an interval that no road user leaves
+ROAD_USER_MPS = 25.0  # along the line of sight
 BELOW_M = -2.0  # returns lower than this under the ground are multipath
 
 
@@ -35,6 +36,15 @@ def doppler_residual(doppler: np.ndarray, direction: np.ndarray, sensor_velocity
     # Around zero: a residual is small against the interval, whose own centre may lie elsewhere.
     period = np.float32(interval[1] - interval[0])
     return residual - period * np.round(residual / period)
+
+
+def ambiguous(residual: np.ndarray, interval: tuple[float, float] | None) -> np.ndarray | float:
+    """1 where the residual (N,) may as well be its other reading, a period away: where that is no
+    faster than road users come and go. Else its sign says which way something moves."""
+    if interval is None:
+        return 0.0
+    period = np.float32(interval[1] - interval[0])
+    return (period - np.abs(residual) < ROAD_USER_MPS).astype(np.float32)
 
 
 def ego_speed(doppler: np.ndarray, direction: np.ndarray, forward: np.ndarray,
@@ -66,7 +76,7 @@ class RadarRaster(Raster):
     """Rasterises radar returns into a buffer of its own, reused by every call.
 
     Channels: density (log), strongest return, mean height, mean and largest |residual|, signed
-    mean residual where it cannot wrap, share of returns without a usable or unambiguous one.
+    mean residual where it is not ambiguous, share of returns without a usable or unambiguous one.
     """
 
     def __init__(self, spec: RadarInputs, grid: BevGrid) -> None:
@@ -74,7 +84,8 @@ class RadarRaster(Raster):
         self._spec = spec
 
     def draw(self, returns: np.ndarray, plane: np.ndarray, view: View = IDENTITY) -> np.ndarray:
-        """(N, 6) float32: x y z [m] in base_link, intensity [dB], residual [m/s] or NaN, wraps 0/1.
+        """(N, 6) float32: x y z [m] in base_link, intensity [dB], residual [m/s] or NaN, ambiguous
+        0/1.
 
         -> (1, C, X, Y) float32, overwritten by the next call.
         """

@@ -54,12 +54,12 @@ class ClipMaker:
     """Draws clips. One caller at a time."""
 
     def __init__(self, drives: Sequences, manifest: Manifest, classes: dict[str, str | None],
-                 weak: bool = False, period_s: float = 0.1) -> None:
-        """weak: as for SampleMaker; period_s: between two samples of a drive."""
+                 weak: bool = False, turn_deg: float = 180.0, period_s: float = 0.1) -> None:
+        """weak, turn_deg: as for SampleMaker; period_s: between two samples of a drive."""
         if manifest.memory is None:
             raise ConfigError(f"model '{manifest.name}' has no memory to be trained")
         self._manifest, self._drives, self._period_s = manifest, drives, period_s
-        self._weak = weak
+        self._weak, self._turn_deg = weak, turn_deg
         self._grid, self._ages_s = manifest.grid.coarser(4), manifest.memory.ages_s
         self._maker = SampleMaker(manifest, classes)
 
@@ -71,7 +71,7 @@ class ClipMaker:
     def make(self, index: int, rng: np.random.Generator) -> Clip:
         """The clip that ends with sample `index`."""
         drive, last = self._drives.place(index)
-        view = samples._random_view(rng, self._manifest)
+        view = samples._random_view(rng, self._manifest, self._turn_deg)
         present = samples._random_modalities(rng, self._weak)
         present_then = present
         if rng.random() < OTHER_SENSORS:

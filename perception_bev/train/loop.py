@@ -43,6 +43,7 @@ class Recipe:
     warm_up: float = 0.1  # share of the steps
     seed: int = 0
     weak: bool = False  # the lidar is missing more often than the others
+    turn_deg: float = 180.0  # of a grid all round
     sensors: str = "all"  # or some of camera, lidar, radar, with commas: only these, no dropout
 
     @property
@@ -90,7 +91,8 @@ class SingleFrames:
     def __init__(self, items: Sequence[Labelled], manifest: Manifest,
                  classes: dict[str, str | None], recipe: Recipe) -> None:
         self._items = items
-        self._arguments = (manifest, classes, recipe.modalities, recipe.weak)
+        self._arguments = (manifest, classes, recipe.modalities, recipe.weak,
+                           recipe.turn_deg)
 
     def __len__(self) -> int:
         return len(self._items)

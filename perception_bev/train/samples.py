@@ -58,20 +58,23 @@ class SampleMaker:
     """Draws augmentations and builds samples. One caller at a time."""
 
     def __init__(self, manifest: Manifest, classes: dict[str, str | None],
-                 sensors: Sequence[Modality] = MODALITIES, weak: bool = False) -> None:
+                 sensors: Sequence[Modality] = MODALITIES, weak: bool = False,
+                 turn_deg: float = 180.0) -> None:
         """
         Args:
             classes: the recording's class -> the model's, None for one that is not to be learned.
             sensors: a part of the modalities: only these and always these, no dropout.
             weak: favour the modalities that a lidar outshines.
+            turn_deg: how far a grid that is all round is turned, either way. Small, the model
+                learns where traffic goes round the vehicle; large, it cannot lean on that.
         """
-        self._weak = weak
+        self._weak, self._turn_deg = weak, turn_deg
         self._manifest, self._classes, self._sensors = manifest, classes, tuple(sensors)
         self._builders: dict[int, InputBuilder] = {}
 
     def make(self, item: Labelled, rng: np.random.Generator) -> TrainingSample:
         """One augmented sample with some modalities and cameras dropped."""
-        view = _random_view(rng, self._manifest)
+        view = _random_view(rng, self._manifest, self._turn_deg)
         present = self._sensors
         if self._sensors == MODALITIES:
             present = _random_modalities(rng, self._weak)
@@ -180,11 +183,12 @@ def points_in_boxes(item: Labelled, modalities: tuple[Modality, ...]) -> np.ndar
     return counts
 
 
-def _random_view(rng: np.random.Generator, manifest: Manifest) -> View:
-    """Turned, mirrored, scaled, shifted. A grid all round is turned by any angle; the scale stays
+def _random_view(rng: np.random.Generator, manifest: Manifest, turn_deg: float = 180.0) -> View:
+    """Turned, mirrored, scaled, shifted. Only a grid all round is turned far; the scale stays
     where velocity is learned: Doppler and ego motion would not be scaled with the world."""
     grid = manifest.grid
-    turn = np.pi if grid.x_min == -grid.x_max and grid.y_min == -grid.y_max else TURN_RAD
+    is_round = grid.x_min == -grid.x_max and grid.y_min == -grid.y_max
+    turn = np.deg2rad(turn_deg) if is_round else TURN_RAD
     stretch = 0.0 if manifest.heads.velocity else SCALE
     return View.augmented(
         turn=rng.uniform(-turn, turn), mirror=bool(rng.random() < 0.5),

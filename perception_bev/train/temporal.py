@@ -1,5 +1,6 @@
-"""Training: the memory. What extracts is frozen; fuse and decide learn to use past frames, and
-what is worth remembering, with gradients through the remembered maps."""
+"""Training: the memory. What extracts from cameras and lidar is frozen; fuse and decide learn to
+use past frames, and what is worth remembering, with gradients through the remembered maps. So does
+the radar's extractor, a fiftieth of the cost: beside a memory its Doppler means more."""
 
 from __future__ import annotations
 
@@ -14,15 +15,16 @@ from perception_bev.train.clips import Clip, ClipMaker, Sequences
 from perception_bev.train.loop import tensors
 from perception_bev.train.samples import TrainingSample
 
-FROZEN = ("extract_camera", "extract_lidar", "extract_radar")
+FROZEN = ("extract_camera", "extract_lidar")
 
 
 class Clips:
     """The task of the loop: clips of drives."""
 
     def __init__(self, drives: Sequences, manifest: Manifest,
-                 classes: dict[str, str | None], weak: bool = False) -> None:
-        self._arguments = (drives, manifest, classes, weak)
+                 classes: dict[str, str | None], weak: bool = False,
+                 turn_deg: float = 180.0) -> None:
+        self._arguments = (drives, manifest, classes, weak, turn_deg)
         self._starts = ClipMaker(*self._arguments).starts()
 
     def __len__(self) -> int:
@@ -53,8 +55,7 @@ def clip_logits(model: Model, batch: Sequence[Clip]) -> tuple[torch.Tensor, torc
     frames: list[TrainingSample] = [clip.now for clip in batch]
     frames += [batch[i].past[k] for i, k in filled]
     pictures, index, weight, lidar, radar, context = tensors(frames)
-    with torch.no_grad():
-        features = model.extract(pictures, lidar, radar, context)
+    features = model.extract(pictures, lidar, radar, context)
     first, entry = model.fuse.entry(features[0], index, weight, *features[1:], context)
     recall = model.fuse.recall
     kept = recall.remember(entry[count:], context[count:])

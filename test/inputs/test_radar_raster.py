@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raster_cases import clear_of_edges, on_grid, placed, views
 from tiny import manifest, scatter
 
-from perception_bev.inputs.radar import BELOW_M, RadarRaster, doppler_residual, ego_speed
+from perception_bev.inputs.radar import BELOW_M, RadarRaster, ambiguous, doppler_residual, ego_speed
 from perception_bev.inputs.view import View
 
 SPEC, GRID = manifest().radar, manifest().grid
@@ -155,3 +155,11 @@ def test_no_speed_is_said_where_none_stands_out():
     assert ego_speed(noise[:10], ahead[:10], forward, None) is None
     assert ego_speed(np.full(400, np.nan, np.float32), ahead, forward, None) is None
     assert ego_speed(noise[:0], ahead[:0], forward, None) is None
+
+
+def test_a_residual_is_ambiguous_where_a_road_user_may_have_its_other_reading():
+    residual = np.array([0.0, 3.0, 14.9, 15.1, -15.1, -14.9, np.nan], np.float32)
+    told = ambiguous(residual, (-20.0, 20.0))
+    assert told.tolist() == [0, 0, 0, 1, 1, 0, 0]  # 15.1 m/s may be 24.9 m/s the other way
+    assert ambiguous(residual[:6], (-5.1, 5.2)).all()  # a narrow interval never tells
+    assert ambiguous(residual, None) == 0.0

@@ -73,7 +73,7 @@ def test_an_empty_slot_is_all_zeros(maker):
 
 def test_the_warp_is_the_drive_s_motion_in_the_clip_s_view(maker, items, monkeypatch):
     view = View.augmented(0.7, mirror=True, shift=(0.5, -0.3))
-    monkeypatch.setattr(samples, "_random_view", lambda rng, model: view)
+    monkeypatch.setattr(samples, "_random_view", lambda *_: view)
     now = items[9].bundle.odom_from_base
     for clip in many(maker, 8):
         for age, warp in zip(clip.age, clip.warp, strict=True):
@@ -122,7 +122,7 @@ def test_what_a_memory_showed_is_to_be_found_though_nothing_shows_it_now(items):
 
 
 def test_targets_of_a_clip_hold_what_the_memory_showed(maker, monkeypatch):
-    monkeypatch.setattr(samples, "_random_view", lambda rng, model: IDENTITY)
+    monkeypatch.setattr(samples, "_random_view", lambda *_: IDENTITY)
     monkeypatch.setattr(samples, "_random_modalities", lambda rng, weak: ("lidar",))
     monkeypatch.setattr(ClipMaker, "_past", lambda self, last, rng: [6, None, 4])
     with_memory = maker.make(7, np.random.default_rng(0)).targets

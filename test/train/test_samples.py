@@ -50,7 +50,7 @@ def test_what_is_absent_is_zero_and_every_mask_occurs():
 
 
 def test_without_augmentation_it_is_what_runs_live(monkeypatch):
-    monkeypatch.setattr(samples, "_random_view", lambda rng, manifest: IDENTITY)
+    monkeypatch.setattr(samples, "_random_view", lambda *_: IDENTITY)
     monkeypatch.setattr(samples, "_random_modalities", lambda *_: ("camera", "lidar", "radar"))
     monkeypatch.setattr(samples, "_random_picture", lambda image, view, rng: image)
     one = item()
@@ -82,7 +82,7 @@ def test_samples_do_not_share_the_builder_s_buffers():
 @pytest.mark.parametrize("mirror", [False, True])
 def test_mirrored_scenes_have_mirrored_pictures_and_the_other_driving_side(monkeypatch, mirror):
     monkeypatch.setattr(samples, "_random_view",
-                        lambda rng, manifest: samples.View.augmented(mirror=mirror))
+                        lambda *_: samples.View.augmented(mirror=mirror))
     monkeypatch.setattr(samples, "_random_modalities", lambda *_: ("camera",))
     monkeypatch.setattr(samples, "CONTRAST", 0.0)
     monkeypatch.setattr(samples, "BRIGHTNESS", 0.0)
@@ -147,7 +147,7 @@ def test_a_hand_s_breadth_around_a_box_belongs_to_it(place, inside):
     (("top",), ("lidar",), True), ((), ("lidar",), False), ((), ("camera",), True),
     (("top",), ("radar",), False), (("front_radar",), ("lidar", "radar"), True)])
 def test_what_no_active_sensor_sees_is_ignored_not_taught(monkeypatch, sensors, present, learned):
-    monkeypatch.setattr(samples, "_random_view", lambda rng, manifest: IDENTITY)
+    monkeypatch.setattr(samples, "_random_view", lambda *_: IDENTITY)
     monkeypatch.setattr(samples, "_random_modalities", lambda *_: present)
     targets = made(0, one_car(*sensors)).targets
     assert (targets.heat == 1).any() == learned
@@ -155,7 +155,7 @@ def test_what_no_active_sensor_sees_is_ignored_not_taught(monkeypatch, sensors, 
 
 
 def test_a_class_that_is_not_to_be_learned_is_ignored(monkeypatch):
-    monkeypatch.setattr(samples, "_random_view", lambda rng, manifest: IDENTITY)
+    monkeypatch.setattr(samples, "_random_view", lambda *_: IDENTITY)
     monkeypatch.setattr(samples, "_random_modalities", lambda *_: ("camera",))
     one = one_car("top")
     one.truth.boxes.label[:] = 2
@@ -252,7 +252,7 @@ def test_a_modality_without_any_sensor_sees_nothing():
 
 
 def test_motion_is_compensated_as_it_is_live(monkeypatch):
-    monkeypatch.setattr(samples, "_random_view", lambda rng, manifest: IDENTITY)
+    monkeypatch.setattr(samples, "_random_view", lambda *_: IDENTITY)
     monkeypatch.setattr(samples, "_random_modalities", lambda rng, weak: ("lidar", "radar"))
     ego = ConstantTwist((12.0, 0, 0), (0, 0, 0.3))
     one = replace(item(), ego=ego)
