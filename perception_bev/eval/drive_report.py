@@ -13,6 +13,7 @@ from perception_bev.eval import hidden, tracking
 from perception_bev.eval.nuscenes_protocol import NuscenesReport, SampleResult, evaluate
 from perception_bev.eval.plain import without_nan
 from perception_bev.eval.subsets import Subset, subset_name, subsets_of
+from perception_bev.outputs.track import TrackSettings
 from perception_bev.recordings.base import Sample
 
 Results = list[tuple[Sample, Boxes3D]]
@@ -135,7 +136,8 @@ def evaluate_drives(passes: Sequence[Pass], detect: Detect, samples: int,
     lost = {each.lost[0]: reports[each.name] for each in passes if each.lost}
     return DriveReport(full.name, {name: reports[name] for name in alone}, lost,
                        reports.get("without memory"), hidden_figures(kept, published_score),
-                       tracking.evaluate_tracks(tracking.track(kept[True])))
+                       tracking.evaluate_tracks(tracking.track(
+                           kept[True], TrackSettings.of_published(published_score))))
 
 
 def collected(results: Iterable[tuple[Sample, Boxes3D]], samples: int) -> Results:

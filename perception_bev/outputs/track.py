@@ -75,6 +75,7 @@ class Tracker:
             raise ShapeMismatch(f"boxes of the classes {boxes.classes}, tracker of {self.classes}")
         pose = self._enter(odom_from_base, t_ref_ns, epoch, generation)
         self._move(t_ref_ns)
+        self._bury()  # who was unseen for too long must not take a box after a gap in the stream
         found = rows_of(boxes[self._usable(boxes)], pose, t_ref_ns, self._frame.moving)
         continued = self._associate(found)
         self._bury()
@@ -89,16 +90,17 @@ class Tracker:
                 and epoch in (None, frame.epoch) and generation in (None, frame.generation))
 
     def predict(self, stamp_ns: int, odom_from_base: SE3 | None, epoch: int | None = None,
-                generation: int | None = None) -> Tracks:
+                generation: int | None = None) -> Tracks | None:
         """The tracks carried on to a stamp, seen from the vehicle's pose then; nothing changes.
 
-        Those unseen for longer than settings.max_age_s are left out; all of them where `knows` says
-        no (epoch and generation None: those of the tracks), or nobody knows where the vehicle is.
+        Those unseen for longer than settings.max_age_s are left out. None, which is not an empty
+        street, where `knows` says no (epoch and generation None: those of the tracks), or nobody
+        knows where the vehicle is.
         """
         moving = self._frame is not None and self._frame.moving
         pose = self._pose(odom_from_base, stamp_ns) if moving else SE3.identity()
         if pose is None or not self.knows(stamp_ns, epoch, generation):
-            return Tracks.empty(stamp_ns, self.classes, True)
+            return None
         rows = self._rows.copy()
         rows["mean"], rows["cov"] = self._filter.moved(rows, stamp_ns - self._stamp_ns)
         young = (stamp_ns - rows["seen_ns"]) * NS <= self.settings.max_age_s
@@ -193,8 +195,8 @@ class Tracker:
         """Let go of who was missed too often or for too long."""
         rows, s = self._rows, self.settings
         unseen = (self._stamp_ns - rows["seen_ns"]) * NS
-        self._rows = rows[np.where(rows["confirmed"], unseen <= s.max_age_s,
-                                   rows["misses"] < s.max_misses)]
+        self._rows = rows[(unseen <= s.max_age_s)
+                          & (rows["confirmed"] | (rows["misses"] < s.max_misses))]
 
     def _bear(self, found: np.ndarray) -> None:
         """New tracks of sure boxes that continue none, the best first while there is room."""

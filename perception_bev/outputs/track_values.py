@@ -11,6 +11,7 @@ from perception_bev.geometry import SE3, wrap_angle
 from perception_bev.outputs.heading import FRONT_VOTE
 
 NS = 1e-9  # [s]
+FAINT_SHARE = 0.5  # of the published score: fainter boxes do not even continue a track
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class TrackSettings:
     faint_gate: float = 6.0  # the same for faint boxes
     fade_s: float = 1.0  # an unseen track's score falls to 37 % in this time
     max_tracks: int = 400
+
+    @staticmethod
+    def of_published(score: float) -> TrackSettings:
+        """Of a model whose boxes are published from `score` on."""
+        return TrackSettings(sure_score=score, faint_score=FAINT_SHARE * score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,6 @@ class Tracks:
 
     def __len__(self) -> int:
         return len(self.boxes)
-
-    @staticmethod
-    def empty(stamp_ns: int, classes: tuple[str, ...], predicted: bool = False) -> Tracks:
-        whole, real = np.zeros(0, np.int64), np.zeros(0)
-        return Tracks(stamp_ns, Boxes3D.empty(classes), whole, whole, real, real, predicted)
 
 
 def row_type(classes: int) -> np.dtype:

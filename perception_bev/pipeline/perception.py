@@ -46,7 +46,6 @@ from perception_bev.temporal.memory import ALONE, Moment
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
 KINDS_OF_FAILURE = 20  # that are told apart; a text with a number in it must not fill the memory
 KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
-FAINT_SHARE = 0.5  # of the published score: fainter boxes do not even continue a track
 KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
 
 History = Literal["keep", "skip", "reset"]  # what a frame does with the memory
@@ -130,8 +129,7 @@ class Perception:
         self._arrived = threading.Event()
         self._occupancy = OccupancyMap(self.manifest.output_grid)
         self._shown_score = self.manifest.heads.score_threshold
-        self.tracker = Tracker(self.manifest.classes, TrackSettings(
-            sure_score=self._shown_score, faint_score=FAINT_SHARE * self._shown_score))
+        self.tracker = Tracker(self.manifest.classes, TrackSettings.of_published(self._shown_score))
         self._install(calibration, *self._steps_of(calibration))
         self.collector = make_collector(calibration.rig, self.ego.at)
 
@@ -409,9 +407,8 @@ class Perception:
     def _carried_on(self, bundle: SensorBundle) -> Tracks | None:
         """The tracks at a time without detections, as long as they mean something."""
         ego = self.ego.snapshot()
-        if not self.tracker.knows(bundle.t_ref_ns, bundle.epoch, ego.generation):
-            return None
-        return self.tracker.predict(bundle.t_ref_ns, ego.at(bundle.t_ref_ns))
+        return self.tracker.predict(bundle.t_ref_ns, ego.at(bundle.t_ref_ns), bundle.epoch,
+                                    ego.generation)
 
     def _occupied(self, builder: InputBuilder, inputs: Inputs) -> np.ndarray:
         """(Y, X) int8, every lidar's rays cast from its own place."""

@@ -7,6 +7,7 @@ import pytest
 from test_hidden import sample
 
 from perception_bev.errors import RecordingError
+from perception_bev.eval import tracking
 from perception_bev.eval.drive_report import (
     Pass,
     collected,
@@ -51,6 +52,14 @@ def test_passes():
     assert [each.name for each in passes_of(ALL, CAMERAS, False, True)] == names[:2]
     assert [each.name for each in passes_of(("lidar",), CAMERAS, True, False)] == ["lidar"]
     assert passes_of(ALL, CAMERAS, True, True)[-1].lost == ("back",)
+
+
+def test_the_tracker_is_set_as_on_the_vehicle(monkeypatch):
+    """There, boxes from the published score on are sure ones."""
+    given, track = [], tracking.track
+    monkeypatch.setattr(tracking, "track", lambda *args: given.append(args[1]) or track(*args))
+    evaluate_drives(passes_of(ALL, CAMERAS, False, True), knowing, len(SAMPLES), 0.34)
+    assert [(each.sure_score, each.faint_score) for each in given] == [(0.34, 0.17)]
 
 
 def test_every_required_key_is_there(report):

@@ -235,6 +235,17 @@ def test_an_object_is_found_again_behind_a_gap_in_the_stream():
     np.testing.assert_array_equal(after.id, np.arange(1, 7))
 
 
+@pytest.mark.parametrize("gap_s", (1.6, 60.0))
+def test_behind_a_gap_longer_than_a_life_everything_is_new(gap_s):
+    """After a minute a track could be anywhere: it would take whatever comes."""
+    tracker = Tracker(CLASSES)
+    run(tracker, CROSSING, TIMES[:10], known_velocity=False)
+    others = Objects(CROSSING.xy + 4.0, CROSSING.velocity, CROSSING.label)
+    after = run(tracker, others, [0.9 + gap_s], known_velocity=False)[0]
+    np.testing.assert_array_equal(after.id, np.arange(7, 13))
+    assert (after.hits == 1).all() and (after.age_s == 0).all()
+
+
 def test_tracks_are_bounded_and_the_loss_is_counted():
     objects = Objects(np.column_stack([np.arange(30) * 10, np.zeros(30)]), (0, 0))
     tracker = Tracker(CLASSES, TrackSettings(max_tracks=20))
@@ -322,13 +333,13 @@ def test_tracks_are_not_seen_from_another_time_or_odometry():
         assert tracker.knows(ns(0.5), **same) and len(tracker.predict(ns(0.5), STILL, **same)) == 1
     for other in ({"epoch": 1}, {"generation": 3}):
         assert not tracker.knows(ns(0.5), **other)
-        assert len(tracker.predict(ns(0.5), STILL, **other)) == 0
+        assert tracker.predict(ns(0.5), STILL, **other) is None
     assert not tracker.knows(ns(0.4 + 1.6)), "too long ago to say that there is nothing"
 
 
 def test_a_tracker_that_saw_nothing_knows_nothing():
     tracker = Tracker(CLASSES)
-    assert not tracker.knows(0) and len(tracker.predict(0, STILL)) == 0
+    assert not tracker.knows(0) and tracker.predict(0, STILL) is None
     tracker.update(Boxes3D.empty(CLASSES), STILL, 0)
     assert tracker.knows(0) and len(tracker.predict(0, STILL)) == 0
 
@@ -359,7 +370,7 @@ def test_long_gaps_of_ego_motion_begin_anew():
     tracker = Tracker(CLASSES)
     run(tracker, one(), TIMES[:5])
     late = ns(TIMES[4]) + BRIDGE_NS + 1
-    assert len(tracker.predict(late, None)) == 0, "nobody knows where the vehicle is"
+    assert tracker.knows(late) and tracker.predict(late, None) is None, "where is the vehicle?"
     assert tracker.update(one().boxes(0.9), None, late).id.tolist() == [2]
     assert tracker.update(one().boxes(1.0), STILL, late + 1).id.tolist() == [3]
     assert tracker.counts == {"reset: ego motion was lost": 1, "reset: ego motion came": 1}

@@ -6,6 +6,7 @@ from driving import START_NS, Drive, counted, same_boxes
 from small_car import MS
 
 from perception_bev.errors import EngineFailed
+from perception_bev.geometry import SE3
 from perception_bev.latency.trace import Trace
 
 
@@ -46,6 +47,25 @@ def test_a_bundle_that_fails_has_the_tracks_of_before(tiny_model):
     np.testing.assert_array_equal(failure.tracks.id, before.id)
     np.testing.assert_allclose(failure.tracks.unseen_s, before.unseen_s + 0.1)
     assert too_late.tracks is None, "nobody knows any more, which is not an empty street"
+
+
+def test_a_bundle_that_fails_where_nobody_knows_has_no_tracks(tiny_model):
+    """Odometry has ended, too: an empty array would say that the street is empty."""
+    with Drive(tiny_model) as drive:
+        for k in range(8):
+            drive.perception.push_odometry(START_NS + 100 * MS * k, SE3.identity(), np.zeros(3),
+                                           np.zeros(3))
+            drive.cycle(k, seed=0)
+        assert drive.perception.tracker._frame.moving
+        counted(drive.perception)["fuse"].error = EngineFailed("fuse: out of memory")
+        bridged, lost = (last_of(drive, k).tracks for k in (10, 14))
+    assert bridged is not None and bridged.predicted
+    assert lost is None, "the boxes are younger than a track's life, the pose is not known"
+
+
+def last_of(drive: Drive, cycle: int):
+    assert standing(drive, cycle, 1) == []
+    return drive.perception.last_failure
 
 
 def test_a_first_bundle_that_fails_has_no_tracks(tiny_model):
