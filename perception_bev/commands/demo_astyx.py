@@ -71,6 +71,7 @@ def figures(live) -> dict[str, Any]:
         "modes": {mode: modes.count(mode) for mode in sorted(set(modes))},
         "played": live.played, "received": received,
         "drops": {k.removeprefix("drops."): v for k, v in last.items() if k.startswith("drops.")},
+        "without_latency": len(live.settled) - len(live.dated),
         "latency_ms": live.latency_ms(), "waiting_ms": live.span_ms("wait"),
         "compute_ms": {name: live.span_ms(name) for name in COMPUTE},
         "overhead_ms": live.overhead_ms(),

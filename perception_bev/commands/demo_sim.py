@@ -47,8 +47,9 @@ class Demo:
         with self._timed("play"):
             live = self._play(bag, folder)
         with self._timed("score"):
-            played = moments(read_truths(bag), live.truth_clouds, live.outputs)
-            report = self._report(bag, live, played)
+            truths = read_truths(bag)
+            played = moments(truths, live.truth_clouds, live.outputs)
+            report = self._report(bag, live, played, len(truths))
         with self._timed("pictures"):
             files = self._pictures(folder, bag, live, played, report)
         self.took["total"] = time.monotonic() - began
@@ -96,7 +97,7 @@ class Demo:
                              quiet=not self.verbose, seed=self.seed, watch=display.show,
                              scenario=str(self.scenario_name) if self.faulty else "")
 
-    def _report(self, bag: Path, live, played: list[Moment]) -> dict[str, Any]:
+    def _report(self, bag: Path, live, played: list[Moment], in_bag: int) -> dict[str, Any]:
         from perception_bev.commands.demo_astyx import figures
         from perception_bev.commands.demo_score import score
         from perception_bev.commands.live_run import machine
@@ -112,7 +113,8 @@ class Demo:
                       "scenario": self.scenario.name if self.scenario else None},
             "model": {"name": self.manifest.name, "folder": str(self.model),
                       "published_from_score": self.manifest.heads.score_threshold},
-            "frames": frames(played), "live": figures(live),
+            "frames": {"in_bag": in_bag, **frames(played)}, "live": figures(live),
+            "player": {name: live.replay.get(name) for name in ("slips", "max_late_ms")},
             "faults": live.replay.get("faults", {}),
             "score": score(played, self.manifest.classes)}
         return without_nan(report)
@@ -186,6 +188,9 @@ def show(report: dict[str, Any], console: Console) -> None:
                   + "  (receipt by a subscriber − t_ref)")
     table.add_row("drops", "; ".join(f"{k}: {v}" for k, v in sorted(live["drops"].items()))
                   or "none")
+    if report["player"]["slips"]:
+        table.add_row("player", f"a second late {report['player']['slips']} times: this computer "
+                                "is too busy, latency and scores are not to be trusted")
     if report["faults"]:
         table.add_row("faults played", "; ".join(
             f"{kind} {sum(topics.values())} messages" for kind, topics in report["faults"].items()))

@@ -62,17 +62,23 @@ class LiveRun:
         gaps = np.diff([row["t_ref_ns"] for row in self.settled])
         return int(np.maximum(np.round(gaps / PERIOD_NS) - 1, 0).sum())
 
+    @property
+    def dated(self) -> list[dict[str, Any]]:
+        """Settled rows whose stamp is not ahead of this computer's clock: after a jump of the
+        vehicle's clock nobody knows how old an output is."""
+        return [row for row in self.settled if row["latency_ms"] >= 0]
+
     def latency_ms(self) -> dict[str, float]:
-        return summary([row["latency_ms"] for row in self.settled])
+        return summary([row["latency_ms"] for row in self.dated])
 
     def span_ms(self, name: str) -> dict[str, float]:
         """Of one span of `status` over the outputs that have it."""
         key = f"latency.{name}_ms"
-        return summary([float(r["status"][key]) for r in self.settled if key in r["status"]])
+        return summary([float(r["status"][key]) for r in self.dated if key in r["status"]])
 
     def overhead_ms(self) -> dict[str, float]:
         """Receipt - t_ref, less waiting, decoding, inputs, engines and post on the way."""
-        return summary([_overhead(row) for row in self.settled
+        return summary([_overhead(row) for row in self.dated
                         if "latency.total_ms" in row["status"]])
 
 

@@ -59,7 +59,7 @@ class LiveCounter:
         self._first_ns = t_ref_ns if self._first_ns is None else self._first_ns
         self._stamps.append(t_ref_ns)
         seconds = (t_ref_ns - self._first_ns) / 1e9
-        if seconds > SETTLE_S:
+        if seconds > SETTLE_S and latency_ms >= 0:  # stamps ahead of this clock have no age
             self._latency.append(latency_ms)
         self._now = dataclasses.replace(self._now, outputs=self._now.outputs + 1, seconds=seconds,
                                         objects=count)

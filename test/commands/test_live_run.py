@@ -34,6 +34,17 @@ def test_overhead_is_the_nodes_own_and_the_way_to_the_subscriber(run):
     assert run.overhead_ms()["p50"] == pytest.approx(42.0 - 40.0 + 3.0)
 
 
+def test_an_output_stamped_in_the_future_has_no_latency(run):
+    """A clock that was set 30 s forward makes no output quick."""
+    run.outputs[:] = [{**r, "latency_ms": r["latency_ms"] - 30_000.0} if k >= 20 else r
+                      for k, r in enumerate(run.outputs)]
+    report = demo.figures(run)
+    assert report["latency_ms"]["p50"] == 42.0 and report["without_latency"] == 10
+    assert report["overhead_ms"]["p50"] == pytest.approx(5.0)
+    late = [{**r, "latency_ms": 5_000.0} for r in run.outputs]
+    assert LiveRun(late, {}, 2.0, 400.0, {}).latency_ms()["p50"] == 5_000.0, "late is not unknown"
+
+
 def test_a_last_row_without_status_is_no_trouble(run):
     run.outputs.append({"t_ref_ns": 9_000 * MS, "latency_ms": 41.0})
     report = demo.figures(run)
