@@ -3,107 +3,161 @@ moving actor; a ray is moved into the actor's frame at the ray's own time. The n
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import local
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from perception_bev.errors import PerceptionError
-from perception_bev.sim import meshes
+from perception_bev.sim import kernels
+from perception_bev.sim.meshes import Mesh
+from perception_bev.sim.shapes import unit_mesh
 from perception_bev.sim.world import World
 
 NOTHING = -1  # the surface of the sky
 
 
-@dataclass
-class Hits:
-    """What rays met. `distance` is in units of each ray's direction vector."""
+@dataclass(frozen=True, slots=True)
+class Rays:
+    """Rows of rays in the world frame. All rays of a row start at one time and place; a single
+    time and place serves all rows."""
 
-    distance: np.ndarray  # (N,) float32, inf: nothing
-    surface: np.ndarray  # (N,) int32, NOTHING where there is none
-    normal: np.ndarray  # (N, 3) float32 in world, unit length
+    origins: np.ndarray  # (H, 3) or (1, 3) float32 [m]
+    directions: np.ndarray  # (H, W, 3) float32, of any length
+    times_s: np.ndarray  # (H,) or (1,) float64
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What rays met; shapes are those of the rays, (H, W) or (N,)."""
+
+    distance: np.ndarray  # (...) float32, in units of each ray's direction; inf: nothing
+    surface: np.ndarray  # (...) int32, NOTHING where there is none
+    normal: np.ndarray  # (..., 3) float32 in world, unit length, either side
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.distance, self.surface, self.normal
+
+    def split(self, counts: Sequence[int]) -> list[Hits]:
+        """Views of the first so many hits, the next, and so on."""
+        at = np.cumsum(counts)[:-1]
+        parts = (np.split(array, at) for array in self.arrays)
+        return [Hits(*part) for part in zip(*parts, strict=True)]
+
+    def reshaped(self, height: int, width: int) -> Hits:
+        """Views as rows."""
+        return Hits(self.distance.reshape(height, width), self.surface.reshape(height, width),
+                    self.normal.reshape(height, width, 3))
 
 
 class Caster:
-    """Casts rays (origin, direction) given in the world frame."""
+    """Casts rays into a world. Threads may share it.
 
-    def __init__(self, world: World, threads: int = 1) -> None:
+    Raises PerceptionError when Open3D is missing, and how to get it.
+    """
+
+    def __init__(self, world: World) -> None:
         open3d = _open3d()
         self._tensor = open3d.core.Tensor
-        self._world, self._threads = world, threads
+        self._new_scene = open3d.t.geometry.RaycastingScene
+        self._world, self._scratch = world, local()
         self._static = self._scene(world.static)
-        self._slots = world.static.slots
-        self._shapes = {actor.shape: self._scene(meshes.unit_mesh(actor.shape))
-                        for actor in world.actors[:world.moving]}
+        moving = world.actors[:world.moving]
+        self._shapes = {actor.shape: self._scene(unit_mesh(actor.shape)) for actor in moving}
+        self._sizes = np.array([actor.size for actor in moving], np.float32).reshape(-1, 3)
 
-    def static(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
-        """Hits of the unmoving world; origins (3,) or (N, 3), directions (N, 3) float32."""
-        rays = np.empty((len(directions), 6), np.float32)
-        rays[:, :3], rays[:, 3:] = origins, directions
-        return self._cast(self._static, self._slots, rays)
+    def static(self, rays: np.ndarray) -> Hits:
+        """Hits of the unmoving world by rays (N, 6) float32: origins and directions."""
+        return self._cast(self._static, self._world.static.slots, rays)
 
-    def actor(self, k: int, xy: np.ndarray, yaw: np.ndarray, origins: np.ndarray,
-              directions: np.ndarray) -> Hits:
-        """Hits of moving actor k, which is at xy ((2,) or (N, 2)) with yaw at each ray's time."""
-        actor, count = self._world.actors[k], len(directions)
-        size = actor.size.astype(np.float32)
-        place = np.empty((np.size(yaw), 4), np.float32)
-        place[:, :2], place[:, 2], place[:, 3] = xy, np.cos(yaw), np.sin(yaw)
-        rays = np.empty((count, 6), np.float32)
-        _into_unit(np.atleast_2d(origins).astype(np.float32), directions, place, size, rays)
-        mesh = meshes.unit_mesh(actor.shape)
-        hits = self._cast(self._shapes[actor.shape], mesh.slots, rays)
-        hits.surface[hits.surface >= 0] += self._world.first_surface[k]
-        _out_of_unit(hits.normal, place, size)
-        return hits
+    def add_moving(self, rays: Rays, hits: Hits, which: np.ndarray,
+                   windows: np.ndarray | None = None) -> None:
+        """Put moving actors into hits (H, W), in place, where they are nearer.
 
-    def _scene(self, mesh: meshes.Mesh):
-        scene = _open3d().t.geometry.RaycastingScene(nthreads=self._threads)
+        Args:
+            which: (M,) int64, the actors that may be seen.
+            windows: (M, 4) int64 first and last + 1 row, and column, that each may be seen in;
+                default: all.
+        """
+        if len(which) == 0:
+            return
+        height, width = hits.distance.shape
+        if windows is None:
+            windows = np.tile([0, height, 0, width], (len(which), 1))
+        places, sizes = self._places(which, rays.times_s), self._sizes[which]
+        target, unit_rays, ends = self._aimed(rays, hits, places, sizes, windows)
+        for m, span, found in self._met(which, unit_rays, ends):
+            kernels.keep_nearer(*found.arrays, target[span], places[:, m], sizes[m],
+                                self._world.first_surface[which[m]], *hits.arrays)
+
+    def _met(self, which: np.ndarray, unit_rays: np.ndarray,
+             ends: np.ndarray) -> Iterator[tuple[int, slice, Hits]]:
+        """Hits of each actor's rays, in the actors' order; those of a shape are cast at once."""
+        begins = np.concatenate([[0], ends[:-1]])
+        spans = {m: slice(begins[m], ends[m]) for m in np.nonzero(begins < ends)[0]}
+        of_shape: dict[str, list[int]] = {}
+        for m in spans:
+            of_shape.setdefault(self._world.actors[which[m]].shape, []).append(m)
+        met = {}
+        for shape, members in of_shape.items():
+            found = self._cast(self._shapes[shape], unit_mesh(shape).slots,
+                               np.concatenate([unit_rays[spans[m]] for m in members]))
+            met.update(zip(members, found.split([ends[m] - begins[m] for m in members]),
+                           strict=True))
+        for m, span in spans.items():
+            yield m, span, met[m]
+
+    def _places(self, which: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+        """(T, M, 4) float32 x, y, cos and sin of the heading of moving actors."""
+        rows = self._world.traffic.tracks(which, times_s)
+        places = np.empty(rows.shape, np.float32)
+        places[..., :2] = rows[..., :2]
+        places[..., 2], places[..., 3] = np.cos(rows[..., 2]), np.sin(rows[..., 2])
+        return places
+
+    def _aimed(self, rays: Rays, hits: Hits, places: np.ndarray, sizes: np.ndarray,
+               windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rays that meet actors' boxes before anything else: their flat numbers (N,), in the
+        actors' unit frames (N, 6), and where each actor's end (M,). Of this thread's memory."""
+        ends = np.empty(len(sizes), np.int64)
+        while True:
+            target, unit_rays = self._memory()
+            count = kernels.aim(rays.origins, rays.directions, hits.distance, places, sizes,
+                                windows, target, unit_rays, ends)
+            if count <= len(target):
+                return target, unit_rays, ends
+            self._memory(2 * count)
+
+    def _memory(self, wanted: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Buffers of this thread: fresh pages cost more than what is done in them."""
+        if not hasattr(self._scratch, "target") or wanted > len(self._scratch.target):
+            size = max(wanted, 1 << 16)
+            self._scratch.target = np.empty((size, 2), np.int32)
+            self._scratch.rays = np.empty((size, 6), np.float32)
+        return self._scratch.target, self._scratch.rays
+
+    def _scene(self, mesh: Mesh) -> Any:
+        scene = self._new_scene(nthreads=1)
         scene.add_triangles(self._tensor(mesh.vertices), self._tensor(mesh.triangles))
         return scene
 
-    def _cast(self, scene, slots: np.ndarray, rays: np.ndarray) -> Hits:
-        found = scene.cast_rays(self._tensor(rays), nthreads=self._threads)
-        primitive = found["primitive_ids"].numpy()
-        distance = found["t_hit"].numpy()
-        hit = np.isfinite(distance)
-        surface = np.full(len(rays), NOTHING, np.int32)
-        surface[hit] = slots[primitive[hit]]
-        return Hits(distance, surface, found["primitive_normals"].numpy().copy())
+    def _cast(self, scene: Any, slots: np.ndarray, rays: np.ndarray) -> Hits:
+        """Of rays (N, 6) float32."""
+        found = scene.cast_rays(self._tensor(rays), nthreads=1)
+        surface = np.empty(len(rays), np.int32)
+        distance = found["t_hit"].numpy()  # these arrays keep Open3D's memory alive
+        kernels.surfaces(distance, found["primitive_ids"].numpy(), slots, surface)
+        return Hits(distance, surface, found["primitive_normals"].numpy())
 
 
-@njit(nogil=True, cache=True)
-def _into_unit(origins, directions, place, size, rays):
-    """World rays -> rays in the unit frame of a box that stands at `place` (x, y, cos, sin)."""
-    for i in range(directions.shape[0]):
-        p = place[i if place.shape[0] > 1 else 0]
-        o = origins[i if origins.shape[0] > 1 else 0]
-        x, y, z = o[0] - p[0], o[1] - p[1], o[2] - size[2] / np.float32(2.0)
-        rays[i, 0] = (p[2] * x + p[3] * y) / size[0]
-        rays[i, 1] = (p[2] * y - p[3] * x) / size[1]
-        rays[i, 2] = z / size[2]
-        x, y = directions[i, 0], directions[i, 1]
-        rays[i, 3] = (p[2] * x + p[3] * y) / size[0]
-        rays[i, 4] = (p[2] * y - p[3] * x) / size[1]
-        rays[i, 5] = directions[i, 2] / size[2]
-
-
-@njit(nogil=True, cache=True)
-def _out_of_unit(normal, place, size):
-    """Normals of the unit mesh -> of the scaled one (inverse transpose), in world, unit length."""
-    for i in range(normal.shape[0]):
-        p = place[i if place.shape[0] > 1 else 0]
-        x, y, z = normal[i, 0] / size[0], normal[i, 1] / size[1], normal[i, 2] / size[2]
-        length = max(np.sqrt(x * x + y * y + z * z), np.float32(1e-9))
-        normal[i, 0] = (p[2] * x - p[3] * y) / length
-        normal[i, 1] = (p[3] * x + p[2] * y) / length
-        normal[i, 2] = z / length
-
-
-def _open3d():
+def _open3d() -> Any:
     try:
         import open3d
     except ImportError as err:
-        raise PerceptionError("the simulator needs Open3D: make setup, or pip install open3d-cpu "
-                              f"(and libgl1, libgomp1, libusb-1.0-0 from the system): {err}") from err
+        raise PerceptionError(
+            "the simulator needs Open3D: make setup, or pip install open3d-cpu (and libgl1, "
+            f"libgomp1, libusb-1.0-0 from the system): {err}") from err
     return open3d

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-WEATHERS = ("day", "dusk", "night", "rain", "fog")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Weather:
     """Colours are 0..255, light is relative to a sunny day."""
 
@@ -22,35 +20,49 @@ class Weather:
     visibility_m: float  # at which 5 % of a surface's light is left
     headlights: float  # 0: off
     noise: float  # standard deviation of a pixel
-    lidar_range_m: float
+    lidar_range_m: float  # to a surface that reflects a quarter of the light
     lidar_dropout: float  # share of points lost, near
     spurious: float  # share of lidar rays that rain or fog sends back
 
 
-_BASE = {
-    "day": ((.75, .74, .70), (.42, .45, .50), ((190, 205, 225), (95, 140, 205)), (195, 205, 215),
-            900.0, 0.0, 3.0, 90.0, 0.02, 0.0),
-    "dusk": ((.45, .30, .18), (.26, .25, .30), ((225, 160, 115), (70, 80, 125)), (150, 130, 125),
-             500.0, 0.25, 5.0, 90.0, 0.02, 0.0),
-    "night": ((.02, .02, .03), (.10, .10, .13), ((26, 26, 36), (8, 8, 18)), (18, 18, 26),
-              400.0, 1.0, 7.0, 90.0, 0.02, 0.0),
-    "rain": ((.08, .08, .09), (.42, .44, .47), ((150, 155, 162), (112, 120, 132)), (145, 150, 158),
-             170.0, 0.25, 6.0, 70.0, 0.07, 0.004),
-    "fog": ((.04, .04, .04), (.56, .57, .58), ((188, 190, 192), (170, 174, 180)), (184, 186, 188),
-            75.0, 0.2, 4.0, 48.0, 0.10, 0.012),
-}
+# The sun is put in, and light and visibility are varied, when one is drawn.
+_USUAL = {usual.name: usual for usual in (
+    Weather("day", np.zeros(3), np.array([.75, .74, .70]), np.array([.42, .45, .50]),
+            np.array([(190., 205, 225), (95, 140, 205)]), np.array([195., 205, 215]),
+            visibility_m=900.0, headlights=0.0, noise=3.0,
+            lidar_range_m=90.0, lidar_dropout=0.02, spurious=0.0),
+    Weather("dusk", np.zeros(3), np.array([.45, .30, .18]), np.array([.26, .25, .30]),
+            np.array([(225., 160, 115), (70, 80, 125)]), np.array([150., 130, 125]),
+            visibility_m=500.0, headlights=0.25, noise=5.0,
+            lidar_range_m=90.0, lidar_dropout=0.02, spurious=0.0),
+    Weather("night", np.zeros(3), np.array([.02, .02, .03]), np.array([.10, .10, .13]),
+            np.array([(26., 26, 36), (8, 8, 18)]), np.array([18., 18, 26]),
+            visibility_m=400.0, headlights=1.0, noise=7.0,
+            lidar_range_m=90.0, lidar_dropout=0.02, spurious=0.0),
+    Weather("rain", np.zeros(3), np.array([.08, .08, .09]), np.array([.42, .44, .47]),
+            np.array([(150., 155, 162), (112, 120, 132)]), np.array([145., 150, 158]),
+            visibility_m=170.0, headlights=0.25, noise=6.0,
+            lidar_range_m=70.0, lidar_dropout=0.07, spurious=0.004),
+    Weather("fog", np.zeros(3), np.array([.04, .04, .04]), np.array([.56, .57, .58]),
+            np.array([(188., 190, 192), (170, 174, 180)]), np.array([184., 186, 188]),
+            visibility_m=75.0, headlights=0.2, noise=4.0,
+            lidar_range_m=48.0, lidar_dropout=0.10, spurious=0.012))}
+WEATHERS = tuple(_USUAL)
+SHARES = (0.5, 0.14, 0.14, 0.12, 0.10)  # of drives whose weather is left to chance
 
 
 def drawn(name: str, rng: np.random.Generator, visibility_m: float | None = None) -> Weather:
-    """A weather with a random sun and a little variety."""
-    sunlight, ambient, sky, haze, far, lights, noise, reach, dropout, spurious = _BASE[name]
-    azimuth = rng.uniform(-np.pi, np.pi)
+    """A weather with a random sun and a little variety.
+
+    visibility_m: of fog; the lidar reaches 0.8 of it at most.
+    """
+    usual, azimuth = _USUAL[name], rng.uniform(-np.pi, np.pi)
     height = rng.uniform(0.1, 0.25) if name == "dusk" else rng.uniform(0.4, 1.2)
     sun = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height),
                     np.sin(height)])
-    weather = Weather(name, sun, np.array(sunlight) * rng.uniform(0.85, 1.15), np.array(ambient)
-                      * rng.uniform(0.85, 1.15), np.array(sky, float), np.array(haze, float),
-                      far * rng.uniform(0.8, 1.25), lights, noise, reach, dropout, spurious)
+    weather = replace(usual, sun=sun, sunlight=usual.sunlight * rng.uniform(0.85, 1.15),
+                      ambient=usual.ambient * rng.uniform(0.85, 1.15),
+                      visibility_m=usual.visibility_m * rng.uniform(0.8, 1.25))
     if visibility_m is None:
         return weather
     return replace(weather, visibility_m=visibility_m,

@@ -1,4 +1,5 @@
-"""Simulation: the ten detection classes of nuScenes as actors: usual sizes, shapes and colours."""
+"""Simulation: the road users and street furniture that carry labels: the ten detection classes of
+nuScenes in usual sizes, shapes and colours, and how fast they like to go."""
 
 from __future__ import annotations
 
