@@ -11,6 +11,7 @@ from perception_bev.geometry import SE3, wrap_angle
 from perception_bev.outputs.heading import FRONT_VOTE
 
 NS = 1e-9  # [s]
+UNKNOWN_MPS = 4.0  # a velocity that is vaguer than this (one sigma) is none: NaN
 FAINT_SHARE = 0.5  # of the published score: fainter boxes do not even continue a track
 
 
@@ -41,7 +42,7 @@ class Tracks:
     """Confirmed tracks in base_link at a stamp, by rising id. Row i of all arrays is track i."""
 
     stamp_ns: int
-    boxes: Boxes3D  # velocity over ground [m/s]; score fades while a track is unseen
+    boxes: Boxes3D  # velocity over ground [m/s], NaN while unknown; score fades while unseen
     id: np.ndarray  # (N,) int64, positive; never used again by the same tracker
     hits: np.ndarray  # (N,) int64: detections so far
     age_s: np.ndarray  # (N,) float64: since the first detection
@@ -90,13 +91,15 @@ def tracks_of(rows: np.ndarray, odom_from_base: SE3, stamp_ns: int, classes: tup
     """Rows as seen from the vehicle at `odom_from_base`."""
     unseen = np.maximum((stamp_ns - rows["seen_ns"]) * NS, 0.0)
     centre = np.column_stack([rows["mean"][:, :2], rows["z"]])
+    vague = np.maximum(rows["cov"][:, 2, 2], rows["cov"][:, 3, 3]) > UNKNOWN_MPS**2
+    velocity = np.where(vague[:, None], np.nan, turned(rows["mean"][:, 2:], -odom_from_base.yaw))
     boxes = Boxes3D(
         odom_from_base.inverse().apply(centre).astype(np.float32),
         rows["size"].astype(np.float32),
         wrap_angle(rows["yaw"] - odom_from_base.yaw).astype(np.float32),
         (rows["score"] * np.exp(-unseen / fade_s)).astype(np.float32),
         rows["label"].astype(np.int32), classes,
-        turned(rows["mean"][:, 2:], -odom_from_base.yaw).astype(np.float32))
+        velocity.astype(np.float32))
     return Tracks(stamp_ns, boxes, rows["id"].copy(), rows["hits"].copy(),
                   (stamp_ns - rows["born_ns"]) * NS, unseen, predicted)
 

@@ -157,6 +157,15 @@ def test_autowares_tracks():
                 and mine.shape == theirs.shape and mine.classification == theirs.classification)
 
 
+def test_autoware_is_not_told_that_who_is_new_stands_still():
+    pytest.importorskip("autoware_perception_msgs.msg", reason="not installed")
+    given = tracks(3)
+    given.boxes.velocity[:] = (0, 0), (np.nan, np.nan), (3, 4)
+    told = [o.kinematics for o in autoware_tracks(given, HEADER, b"a" * 8).objects]
+    assert [k.is_stationary for k in told] == [True, False, False]
+    assert all(np.isfinite(k.twist_with_covariance.twist.linear.x) for k in told)
+
+
 def test_occupancy_runs_along_x_first():
     grid = BevGrid(0, 3, -1, 1, 1.0)
     cells = np.array([[0, 100, -1], [-1, -1, 0]], np.int8)  # (Y, X)

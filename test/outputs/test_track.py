@@ -135,7 +135,7 @@ def test_the_vehicle_s_motion_moves_nothing(speed, yaw_rate, x, yaw):
     for t, now in zip(TIMES, tracks, strict=False):
         truth = standing.boxes(t, ego(t))
         np.testing.assert_allclose(now.boxes.centre, truth.centre, atol=2e-3)
-        np.testing.assert_allclose(now.boxes.velocity, 0, atol=1e-2)
+        np.testing.assert_allclose(np.nan_to_num(now.boxes.velocity), 0, atol=1e-2)
         assert np.abs(wrap_angle(now.boxes.yaw - truth.yaw)).max() < 1e-3
 
 
@@ -160,6 +160,16 @@ def test_steps_of_any_length_find_the_velocity():
     tracks = run(Tracker(CLASSES), one(), times, known_velocity=False)
     assert {tuple(now.id) for now in tracks} == {(1,)}
     np.testing.assert_allclose(tracks[-1].boxes.velocity[0], (6, -2), atol=0.05)
+
+
+def test_a_velocity_that_nobody_knows_yet_is_not_standing_still():
+    """It would be 0, whoever is new."""
+    tracks = run(Tracker(CLASSES), one(), TIMES[:6], known_velocity=False)
+    known = [bool(np.isfinite(now.boxes.velocity).all()) for now in tracks]
+    assert known[0] is False and known[3:] == [True] * 3
+    np.testing.assert_allclose(tracks[3].boxes.velocity[0], (6, -2), atol=1.0)
+    hidden = run(Tracker(CLASSES), one(), TIMES[:20], seen=lambda k, n: np.full(n, k < 5))
+    assert all(np.isfinite(now.boxes.velocity).all() for now in hidden), "nor is it forgotten"
 
 
 def test_a_measured_velocity_is_known_at_once_and_an_absurd_one_is_not_believed():
