@@ -48,7 +48,7 @@ class Model(nn.Module):
         An engine sees only what is there, as on the vehicle: what is absent must not shift the
         batch statistics. A camera that is not there is a picture of zeros, which no cell reads.
         """
-        batch, slots = pictures.shape[:2]
+        batch = len(pictures)
         present = context[:, :3] > 0
         taken = pictures.flatten(2).any(dim=2).bool() & present[:, 0:1]
         camera = _where_present(self.extract_camera, pictures.flatten(0, 1), taken.flatten())

@@ -4,6 +4,7 @@ process."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from geometry_msgs.msg import Point
@@ -86,7 +87,7 @@ def _about(name: str, number: int, speed: float) -> str:
 def _arrow(marker: Marker, boxes: Boxes3D, i: int, colour: ColorRGBA) -> None:
     """From the middle of the roof to where it will be in a second."""
     start = boxes.centre[i] + (0, 0, boxes.size[i, 2] / 2)
-    marker.points = [_point(start), _point(start + (*boxes.velocity[i], 0.0))]
+    marker.points = [_point(start), _point(start + np.append(boxes.velocity[i], 0.0))]
     marker.scale.x, marker.scale.y, marker.scale.z = 0.15, 0.4, 0.5  # shaft, head, its length
     marker.color = colour
 
@@ -95,7 +96,7 @@ def _trails(marker: Marker, trails: Sequence[np.ndarray], colours: Sequence[Colo
     marker.scale.x = 0.1
     marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=0.8)
     for trail, colour in zip(trails, colours, strict=True):
-        for start, end in zip(trail[:-1], trail[1:], strict=True):
+        for start, end in pairwise(trail):
             marker.points += [_point(start), _point(end)]
             marker.colors += [colour, colour]
     if not marker.points:

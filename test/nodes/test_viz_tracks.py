@@ -134,7 +134,7 @@ def tracks(stamp: int, x: float) -> Tracks:
 
 
 def test_markers_show_tracks_while_somebody_publishes_them(viz):
-    node, other, until = viz
+    _, other, until = viz
     got: list[MarkerArray] = []
     other.create_subscription(MarkerArray, "markers", got.append, 10)
     objects = other.create_publisher(Detection3DArray, "objects", 1)

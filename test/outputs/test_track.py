@@ -129,8 +129,8 @@ def test_the_vehicle_s_motion_moves_nothing(speed, yaw_rate, x, yaw):
     """Any twist, anywhere in odom, on a slope too: what stands still stands still."""
     start = SE3.from_rpy(np.array([x, -x / 3, 4.0]), np.array([0.02, -0.05, yaw]))
     ego = driving(speed, yaw_rate, start)
-    standing = Objects(start.translation[:2] + [(15, 5), (-8, 3), (4, -20)], (0, 0), [0, 2, 4],
-                       yaw=[0.3, 1, 2])
+    places = np.array([(15, 5), (-8, 3), (4, -20)])
+    standing = Objects(start.translation[:2] + places, (0, 0), [0, 2, 4], yaw=[0.3, 1, 2])
     tracks = run(Tracker(CLASSES), standing, TIMES[:12], ego, known_velocity=False)
     for t, now in zip(TIMES, tracks, strict=False):
         truth = standing.boxes(t, ego(t))

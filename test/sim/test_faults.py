@@ -282,8 +282,8 @@ def raw_picture(encoding: str, channels: int):
 @pytest.mark.parametrize(("encoding", "channels"), (("rgb8", 3), ("mono8", 1), ("bgra8", 4)))
 def test_uncompressed_pictures_are_blinded_too(picture, encoding, channels):
     one = raw_picture(encoding, channels)
-    (after,), made = filtered({"kind": "blinded", "sensor": "front", "picture": picture},
-                              messages=[one])
+    (after,), _ = filtered({"kind": "blinded", "sensor": "front", "picture": picture},
+                           messages=[one])
     rows, was = frame(after).rows, frame(one).rows
     assert np.array_equal(rows[:, 10 * channels:], was[:, 10 * channels:]), "padding"
     inside = rows[:, :10 * channels]
@@ -445,7 +445,7 @@ def test_what_waits_is_bounded_and_loss_is_counted(monkeypatch):
 
 
 def test_a_sensor_that_the_rig_does_not_have_is_said_with_those_that_it_has():
-    with pytest.raises(ConfigError, match="did you mean 'front'.*front, top, nose, odometry"):
+    with pytest.raises(ConfigError, match=r"did you mean 'front'.*front, top, nose, odometry"):
         filtered({"kind": "off", "sensor": "fromt"})
 
 

@@ -99,7 +99,7 @@ def test_a_file_of_any_name_or_a_shipped_name(tmp_path, monkeypatch):
     plain.write_text("name: mine\nwhat: x\n")
     assert load_scenario(plain).name == "mine" and not load_scenario(plain).needs_world
     assert path_of("fog") == shipped()["fog"]
-    with pytest.raises(ConfigError, match="did you mean 'fog'.*shipped: camera_blinded"):
+    with pytest.raises(ConfigError, match=r"did you mean 'fog'.*shipped: camera_blinded"):
         load_scenario("fogg")
     with pytest.raises(ConfigError, match="no such file"):
         load_scenario("fogg.yaml")

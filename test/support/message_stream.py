@@ -39,7 +39,7 @@ def _cycle(k: int) -> list[RawMessage]:
     lens = rig.cameras["front"].intrinsics.camera_model()
     pose = SE3.from_rpy(np.array([0.5 * k, 0.0, 0.0]), np.zeros(3))
     write = messages.WRITER
-    return made + [
+    return [*made,
         stored(INFO, messages.CAMERA_INFO_TYPE,
                write.camera_info(lens, stamp, "front_optical"), stamp),
         stored(ODOMETRY, messages.ODOMETRY_TYPE,

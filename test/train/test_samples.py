@@ -178,7 +178,7 @@ def test_single_cameras_are_lost_now_and_then_but_never_the_last():
             for seed in range(200)]
     assert 0.15 < np.mean([len(names) > 0 for names in lost]) < 0.35
     assert {len(names) for names in lost} == {0, 1}
-    assert {names for names in lost} == {(), ("front",), ("left",)}
+    assert set(lost) == {(), ("front",), ("left",)}
 
 
 def test_a_lost_camera_is_read_by_no_cell_and_the_others_are(monkeypatch):
