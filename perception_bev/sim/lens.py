@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numba import njit
 
@@ -10,6 +9,8 @@ from perception_bev.geometry import CameraModel
 
 NEAR_M = 0.3  # what is nearer to the image plane is not in the picture
 _MISSED_PX = 0.5  # a ray that comes back this far from its pixel is not the pixel's
+_NEWTON_STEPS = 20
+_SMALL = 1e-6  # for derivatives by difference
 
 
 def directions(model: CameraModel) -> tuple[np.ndarray, np.ndarray | None]:
@@ -24,22 +25,38 @@ def directions(model: CameraModel) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _undistorted(model: CameraModel, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a lens that bends lines; pixels (H, W, 2). The inverse is found by iteration, and
-    checked: far outside, distortion models have none."""
-    points = pixels.reshape(-1, 1, 2)
-    if model.model == "equidistant":
-        xy = cv2.fisheye.undistortPoints(points, model.k, model.distortion)
-    else:
-        until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-7)
-        xy = cv2.undistortPointsIter(points, model.k, model.distortion, None, None, until)
-    xy = xy.reshape(-1, 2)
-    rays = np.column_stack([xy, np.ones(len(xy))])
+    """The same of a lens that bends lines; pixels (H, W, 2). The inverse is found by Newton's
+    method, and checked: far outside, distortion models have none."""
+    wanted = (pixels.reshape(-1, 2) - model.k[:2, 2]) @ np.linalg.inv(model.k[:2, :2]).T
+    xy = wanted.copy()
+    if model.model == "equidistant":  # the lens without coefficients, as a start
+        angle = np.maximum(np.linalg.norm(wanted, axis=1, keepdims=True), 1e-9)
+        xy *= np.tan(np.minimum(angle, 1.5)) / angle
     with np.errstate(all="ignore"):
-        back, _ = model.project(rays)
-        hit = np.linalg.norm(back - pixels.reshape(-1, 2), axis=1) < _MISSED_PX
-    rays[~hit] = 0, 0, 1
-    shape = pixels.shape[:2]
-    return rays.reshape(*shape, 3).astype(np.float32), ~hit.reshape(shape)
+        for _ in range(_NEWTON_STEPS):
+            xy -= _newton_step(model, xy, wanted)
+        missed = ~(np.linalg.norm(_bent(model, xy) - wanted, axis=1) * model.k[0, 0] < _MISSED_PX)
+    xy[missed] = 0
+    rays = np.column_stack([xy, np.ones(len(xy))]).reshape(*pixels.shape[:2], 3)
+    return rays.astype(np.float32), missed.reshape(pixels.shape[:2])
+
+
+def _newton_step(model: CameraModel, xy: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(N, 2), no longer than half of what is there already and a bit."""
+    here = _bent(model, xy)
+    a, b = ((_bent(model, xy + shift) - here) / _SMALL for shift in np.eye(2) * _SMALL)
+    off = here - wanted
+    step = np.stack([b[:, 1] * off[:, 0] - b[:, 0] * off[:, 1],
+                     a[:, 0] * off[:, 1] - a[:, 1] * off[:, 0]], axis=1)
+    step /= (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])[:, None]
+    length, longest = np.linalg.norm(step, axis=1), 0.5 * np.linalg.norm(xy, axis=1) + 0.1
+    return step * np.minimum(1.0, longest / np.maximum(length, 1e-12))[:, None]
+
+
+def _bent(model: CameraModel, xy: np.ndarray) -> np.ndarray:
+    """Normalised image coordinates (N, 2), ideal -> seen through the lens."""
+    pixels, _ = model.project(np.column_stack([xy, np.ones(len(xy))]))
+    return (pixels - model.k[:2, 2]) @ np.linalg.inv(model.k[:2, :2]).T
 
 
 @njit(nogil=True, cache=True)

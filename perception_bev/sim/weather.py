@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perception_bev.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Weather:
@@ -56,6 +58,8 @@ def drawn(name: str, rng: np.random.Generator, visibility_m: float | None = None
 
     visibility_m: of fog; the lidar reaches 0.8 of it at most.
     """
+    if name not in _USUAL:
+        raise ConfigError(f"no weather '{name}'; there are {', '.join(WEATHERS)}")
     usual, azimuth = _USUAL[name], rng.uniform(-np.pi, np.pi)
     height = rng.uniform(0.1, 0.25) if name == "dusk" else rng.uniform(0.4, 1.2)
     sun = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height),
