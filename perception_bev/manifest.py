@@ -61,17 +61,20 @@ class LidarInputs:
 @dataclass(frozen=True)
 class RadarInputs:
     """Raster: density, strongest return, mean height, mean and largest |residual Doppler|, its
-    signed mean where it cannot wrap, and how much of it is ambiguous or unknown."""
+    signed mean where it is not ambiguous, and how much of it is ambiguous or unknown. With
+    `radial_vector` that signed mean also as a vector along the lines of sight, x and y: a network
+    of convolutions has no way to multiply a speed with a direction."""
 
     intensity_offset: float  # [dB]
     intensity_scale: Scale  # [dB]
     max_height: Scale  # [m]
     doppler_scale: Scale  # [m/s]
     log_points: Scale
+    radial_vector: bool = False
 
     @property
     def channels(self) -> int:
-        return 7
+        return 9 if self.radial_vector else 7
 
 
 @dataclass(frozen=True)

@@ -119,19 +119,22 @@ class InputBuilder:
 
     def _radar_returns(self, bundle: SensorBundle, names: Sequence[str],
                        ego: EgoSource) -> np.ndarray:
-        """(N, 6) float32 of all scans of all radars: x y z, intensity, residual, ambiguous."""
+        """(N, 8) float32 of all scans of all radars: x y z, intensity, residual, ambiguous, line
+        of sight x y."""
         parts = [self._scan_returns(name, scan, ego, bundle.t_ref_ns)
                  for name in names for scan in bundle.slots[name].frames]
-        return np.concatenate(parts) if parts else np.zeros((0, 6), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, 8), np.float32)
 
     def _scan_returns(self, name: str, scan: RadarScan, ego: EgoSource,
                       t_ref_ns: int) -> np.ndarray:
         place = self._calibration.base_from_sensor[name]
         now_from_radar = now_from_then(ego, t_ref_ns, scan.stamp_ns) @ place
-        returns = np.empty((len(scan.points), 6), np.float32)
+        returns = np.empty((len(scan.points), 8), np.float32)
         returns[:, :3] = now_from_radar.apply(scan.points)
         returns[:, 3] = scan.intensity
         returns[:, 4], returns[:, 5] = self._residual(name, scan, ego)
+        sight = returns[:, :2] - now_from_radar.translation[:2].astype(np.float32)
+        returns[:, 6:] = sight / np.maximum(np.linalg.norm(sight, axis=1, keepdims=True), 1e-3)
         return returns
 
     def _residual(self, name: str, scan: RadarScan,

@@ -76,7 +76,8 @@ class RadarRaster(Raster):
     """Rasterises radar returns into a buffer of its own, reused by every call.
 
     Channels: density (log), strongest return, mean height, mean and largest |residual|, signed
-    mean residual where it is not ambiguous, share of returns without a usable or unambiguous one.
+    mean residual where it is not ambiguous, share of returns without a usable or unambiguous one;
+    where the model wants it that signed mean as a vector along the line of sight.
     """
 
     def __init__(self, spec: RadarInputs, grid: BevGrid) -> None:
@@ -84,8 +85,9 @@ class RadarRaster(Raster):
         self._spec = spec
 
     def draw(self, returns: np.ndarray, plane: np.ndarray, view: View = IDENTITY) -> np.ndarray:
-        """(N, 6) float32: x y z [m] in base_link, intensity [dB], residual [m/s] or NaN, ambiguous
-        0/1.
+        """(N, 8) float32: x y z [m] in base_link, intensity [dB], residual [m/s] or NaN, ambiguous
+        0/1, line of sight x y (unit vector away from the radar, in base_link). The line of sight
+        may be missing where the model has no radial vector.
 
         -> (1, C, X, Y) float32, overwritten by the next call.
         """
@@ -94,8 +96,8 @@ class RadarRaster(Raster):
         self._used = _draw(
             returns, *self._place(plane, view), np.float32(spec.intensity_offset),
             np.float32(spec.intensity_scale), np.float32(spec.max_height),
-            np.float32(spec.doppler_scale), np.float32(spec.log_points), self._out, self._count,
-            self._touched)
+            np.float32(spec.doppler_scale), np.float32(spec.log_points), spec.radial_vector,
+            self._out, self._count, self._touched)
         return out
 
 
@@ -117,7 +119,8 @@ def _votes(doppler, along, speeds, period, kernel):
 
 @njit(nogil=True, cache=True)
 def _draw(returns, plane, linear, shift, height_scale, origin, rows, columns, intensity_offset,
-          intensity_scale, max_height, doppler_scale, log_points, out, count, touched):
+          intensity_scale, max_height, doppler_scale, log_points, radial_vector, out, count,
+          touched):
     inverse_cell = np.float32(1.0) / origin[2]
     used = 0
     for i in range(returns.shape[0]):
@@ -145,6 +148,10 @@ def _draw(returns, plane, linear, shift, height_scale, origin, rows, columns, in
             out[4, cell] = max(out[4, cell], abs(scaled))
             if returns[i, 5] == 0.0:
                 out[5, cell] += scaled
+                if radial_vector:
+                    sx, sy = returns[i, 6], returns[i, 7]
+                    out[7, cell] += scaled * (linear[0, 0] * sx + linear[0, 1] * sy)
+                    out[8, cell] += scaled * (linear[1, 0] * sx + linear[1, 1] * sy)
             else:
                 out[6, cell] += 1.0
         else:
@@ -158,4 +165,7 @@ def _draw(returns, plane, linear, shift, height_scale, origin, rows, columns, in
         out[3, cell] /= n
         out[5, cell] /= n
         out[6, cell] /= n
+        if radial_vector:
+            out[7, cell] /= n
+            out[8, cell] /= n
     return used

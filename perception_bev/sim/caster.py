@@ -3,7 +3,8 @@ moving actor; a ray is moved into the actor's frame at the ray's own time. The n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import local
 from typing import Any
@@ -17,6 +18,7 @@ from perception_bev.sim.shapes import unit_mesh
 from perception_bev.sim.world import World
 
 NOTHING = -1  # the surface of the sky
+SHARED_RAYS = 20_000  # so many are worth being shared among threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,9 @@ class Hits:
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.distance, self.surface, self.normal
 
-    def split(self, counts: Sequence[int]) -> list[Hits]:
-        """Views of the first so many hits, the next, and so on."""
-        at = np.cumsum(counts)[:-1]
-        parts = (np.split(array, at) for array in self.arrays)
-        return [Hits(*part) for part in zip(*parts, strict=True)]
+    def part(self, first: int, end: int) -> Hits:
+        """A view of some hits (N,)."""
+        return Hits(*(array[first:end] for array in self.arrays))
 
     def reshaped(self, height: int, width: int) -> Hits:
         """Views as rows."""
@@ -54,13 +54,13 @@ class Hits:
 
 
 class Caster:
-    """Casts rays into a world. Threads may share it.
+    """Casts rays into a world. Threads may share it, but only one casts at a time: Open3D keeps
+    Python's lock. So a large cast takes several threads of its own."""
 
-    Raises PerceptionError when Open3D is missing, and how to get it.
-    """
-
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, threads: int = 1) -> None:
+        """threads: of a large cast. PerceptionError when Open3D is missing says how to get it."""
         open3d = _open3d()
+        self._threads = min(threads, os.cpu_count() or 1)
         self._tensor = open3d.core.Tensor
         self._new_scene = open3d.t.geometry.RaycastingScene
         self._world, self._scratch = world, local()
@@ -105,8 +105,9 @@ class Caster:
         for shape, members in of_shape.items():
             found = self._cast(self._shapes[shape], unit_mesh(shape).slots,
                                np.concatenate([unit_rays[spans[m]] for m in members]))
-            met.update(zip(members, found.split([ends[m] - begins[m] for m in members]),
-                           strict=True))
+            at = 0
+            for m in members:
+                met[m] = found.part(at, at := at + ends[m] - begins[m])
         for m, span in spans.items():
             yield m, span, met[m]
 
@@ -146,7 +147,8 @@ class Caster:
 
     def _cast(self, scene: Any, slots: np.ndarray, rays: np.ndarray) -> Hits:
         """Of rays (N, 6) float32."""
-        found = scene.cast_rays(self._tensor(rays), nthreads=1)
+        threads = self._threads if len(rays) >= SHARED_RAYS else 1
+        found = scene.cast_rays(self._tensor(rays), nthreads=threads)
         surface = np.empty(len(rays), np.int32)
         distance = found["t_hit"].numpy()  # these arrays keep Open3D's memory alive
         kernels.surfaces(distance, found["primitive_ids"].numpy(), slots, surface)

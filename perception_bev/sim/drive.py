@@ -57,10 +57,11 @@ class SimRecording:
             raise ConfigError(f"{seconds} s is shorter than two sweeps")
         self._seed, self._count = seed, round(seconds / self._period_s)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._build(seconds, weather, scenario.world if scenario is not None else None)
+        self._build(seconds, weather, scenario.world if scenario is not None else None, threads)
         self._schedules = self._timetable()
 
-    def _build(self, seconds: float, weather: str | None, wanted: Wanted | None) -> None:
+    def _build(self, seconds: float, weather: str | None, wanted: Wanted | None,
+               threads: int) -> None:
         """The world and its sensors; the order in which chance is asked is part of a seed."""
         rng = np.random.default_rng([self._seed, 7])
         name = weather or (wanted.weather if wanted else None) or str(
@@ -69,7 +70,7 @@ class SimRecording:
         streets = Streets.drawn(rng)
         traffic = Traffic(streets, rng, seconds + FIRST_S, wanted.events if wanted else ())
         self.world = worlds.build(streets, traffic, rng)
-        self._sensors(Caster(self.world), wanted.radar_ghosts if wanted else 1.0)
+        self._sensors(Caster(self.world, threads), wanted.radar_ghosts if wanted else 1.0)
 
     def _sensors(self, caster: Caster, ghosts: float) -> None:
         rig, places = self._calibration.rig, self._calibration.base_from_sensor

@@ -1,5 +1,6 @@
 """Laws of the radar raster and of the Doppler residual: the static world shows none."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from raster_cases import clear_of_edges, on_grid, placed, views
 from tiny import manifest, scatter
 
+from perception_bev.grid import BevGrid
 from perception_bev.inputs.radar import BELOW_M, RadarRaster, ambiguous, doppler_residual, ego_speed
 from perception_bev.inputs.view import View
 
@@ -163,3 +165,20 @@ def test_a_residual_is_ambiguous_where_a_road_user_may_have_its_other_reading():
     assert told.tolist() == [0, 0, 0, 1, 1, 0, 0]  # 15.1 m/s may be 24.9 m/s the other way
     assert ambiguous(residual[:6], (-5.1, 5.2)).all()  # a narrow interval never tells
     assert ambiguous(residual, None) == 0.0
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_radial_vector_is_the_residual_along_the_line_of_sight_in_the_grids_frame(mirror):
+    spec = dataclasses.replace(manifest().radar, radial_vector=True, doppler_scale=4.0)
+    view = View.augmented(turn=0.7, mirror=mirror)
+    raster = RadarRaster(spec, BevGrid(-16, 16, -16, 16, 0.5))
+    returns = np.array([[3.0, 4.0, 0.5, 0.0, -2.0, 0.0, 0.6, 0.8],  # comes nearer
+                        [6.0, -5.0, 0.5, 0.0, 2.0, 1.0, 0.6, -0.8],  # may go or come
+                        [-6.0, 5.0, 0.5, 0.0, np.nan, 0.0, 0.6, -0.8]], np.float32)
+    drawn = raster.draw(returns, np.zeros(3), view)[0]
+    assert drawn.shape[0] == spec.channels == 9
+    moving = np.nonzero(drawn[5])
+    assert len(moving[0]) == 1  # neither the ambiguous one nor the one without Doppler
+    vector = drawn[7:9, moving[0][0], moving[1][0]]
+    np.testing.assert_allclose(vector, view.linear @ [0.6, 0.8] * -2.0 / 4.0, atol=1e-6)
+    np.testing.assert_allclose(np.hypot(*drawn[7:9]).sum(), abs(drawn[5]).sum(), atol=1e-6)
