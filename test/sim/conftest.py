@@ -2,6 +2,7 @@
 
 import pytest
 import sim_worlds
+
 from perception_bev.sim.drive import SimRecording
 
 
