@@ -61,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turn", type=float, default=180.0, metavar="DEG",
                         help="how far scenes are turned, either way, where the grid is all round")
+    parser.add_argument("--pictures", action="store_true",
+                        help="teach the cameras with a heat map of every picture as well (single "
+                             "frames only)")
     parser.add_argument("--weak", action="store_true",
                         help="take the lidar away more often than the other sensors")
     parser.add_argument("--sensors", default="all", metavar="NAMES",
@@ -91,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # else a dying unit makes every step several times slower
     recipe = loop.Recipe(args.steps, args.batch, args.rate or RATES[args.phase], seed=args.seed,
-                         sensors=args.sensors, weak=args.weak, turn_deg=args.turn)
+                         sensors=args.sensors, weak=args.weak, turn_deg=args.turn,
+                         pictures=args.pictures)
     _ = recipe.modalities  # a wrong name is said before anything is made
     start, begun = None, {}
     if args.phase == "temporal":

@@ -7,7 +7,7 @@ from torch import nn
 
 from perception_bev.errors import ConfigError
 from perception_bev.manifest import Manifest
-from perception_bev.network.decide import Decide
+from perception_bev.network.decide import Decide, peaks
 from perception_bev.network.extract import (
     CAMERA_STRIDE,
     RASTER_STRIDE,
@@ -21,9 +21,14 @@ from perception_bev.network.fuse import Fuse
 class Model(nn.Module):
     """Engines by name, exactly those that are exported."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, pictures: bool = False) -> None:
+        """pictures: with a heat map of every picture by itself, for training only."""
         super().__init__()
         _check_strides(manifest)
+        self._feature_shape = manifest.camera.feature_shape
+        self.picture_heat = (
+            peaks(nn.Conv2d(manifest.camera.channels, len(manifest.classes), 1))
+            if pictures else None)
         self.extract_camera = ExtractCamera(manifest)
         self.extract_lidar = ExtractLidar(manifest)
         self.extract_radar = ExtractRadar(manifest)
@@ -40,6 +45,11 @@ class Model(nn.Module):
         fused = self.fuse(features[0], lift_index, lift_weight, *features[1:], context,
                           memory, memory_warp, memory_age)
         return self.decide.logits(fused if memory is None else fused[0])
+
+    def picture_logits(self, camera: torch.Tensor) -> torch.Tensor:
+        """Camera features (B, slots * pixels, C) -> (B * slots, classes, rows, columns)."""
+        maps = camera.reshape(-1, *self._feature_shape, camera.shape[-1]).permute(0, 3, 1, 2)
+        return self.picture_heat(maps)
 
     def extract(self, pictures: torch.Tensor, lidar: torch.Tensor, radar: torch.Tensor,
                 context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 from perception_bev.errors import ConfigError
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
+AUXILIARY = "picture_heat."  # what of a model is for training only
 
 
 def save(folder: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
@@ -48,10 +49,12 @@ def load(folder: Path, model: nn.Module, average: nn.Module,
 
 
 def averaged(folder: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of a run; ConfigError where nothing was trained."""
+    """The averaged weights of a run, without what is for training only; ConfigError where nothing
+    was trained."""
     if not (folder / TENSORS).exists():
         raise ConfigError(f"{folder}: no {TENSORS}; a folder of `bev train` is wanted")
-    return _part(load_file(folder / TENSORS), "average.")
+    weights = _part(load_file(folder / TENSORS), "average.")
+    return {name: value for name, value in weights.items() if not name.startswith(AUXILIARY)}
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:

@@ -24,6 +24,7 @@ from perception_bev.network.model import Model
 from perception_bev.outputs.heads import Targets
 from perception_bev.train import checkpoint
 from perception_bev.train.loss import PARTS, loss_of
+from perception_bev.train.pictures import picture_heat, picture_loss
 from perception_bev.train.samples import Labelled, SampleMaker, TrainingSample
 
 AVERAGE_DECAY = 0.999
@@ -44,6 +45,7 @@ class Recipe:
     seed: int = 0
     weak: bool = False  # the lidar is missing more often than the others
     turn_deg: float = 180.0  # of a grid all round
+    pictures: bool = False  # with an auxiliary loss on the pictures
     sensors: str = "all"  # or some of camera, lidar, radar, with commas: only these, no dropout
 
     @property
@@ -77,8 +79,8 @@ class Task(Protocol):
     def ready(self, model: Model) -> None:
         """Put the model's parts into the mode in which they are trained."""
 
-    def logits(self, model: Model, batch: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Heat before the sigmoid, and boxes."""
+    def logits(self, model: Model, batch: Sequence[Sample]) -> tuple[torch.Tensor, ...]:
+        """Heat before the sigmoid, boxes, and maybe an auxiliary loss."""
 
 
 class Sample(Protocol):
@@ -90,7 +92,8 @@ class SingleFrames:
 
     def __init__(self, items: Sequence[Labelled], manifest: Manifest,
                  classes: dict[str, str | None], recipe: Recipe) -> None:
-        self._items = items
+        self._items, self._pictures = items, recipe.pictures
+        self._manifest, self._classes = manifest, classes
         self._arguments = (manifest, classes, recipe.modalities, recipe.weak,
                            recipe.turn_deg)
 
@@ -104,9 +107,18 @@ class SingleFrames:
     def ready(self, model: Model) -> None:
         model.train()
 
-    def logits(self, model: Model, batch: Sequence[TrainingSample],
-               ) -> tuple[torch.Tensor, torch.Tensor]:
-        return model.logits(*tensors(batch))
+    def logits(self, model: Model, batch: Sequence[TrainingSample]) -> tuple[torch.Tensor, ...]:
+        if not self._pictures:
+            return model.logits(*tensors(batch))
+        pictures, index, weight, lidar, radar, context = tensors(batch)
+        features = model.extract(pictures, lidar, radar, context)
+        made = model.decide.logits(model.fuse(features[0], index, weight, *features[1:], context))
+        seen = [k for k, sample in enumerate(batch) if sample.context[0] > 0]
+        if not seen:
+            return made
+        heat = np.concatenate([picture_heat(batch[k].item, self._manifest, self._classes,
+                                            batch[k].mirrored) for k in seen])
+        return *made, picture_loss(model.picture_logits(features[0][seen]), heat)
 
 
 def train(items: Sequence[Labelled], manifest: Manifest, classes: dict[str, str | None],
@@ -122,7 +134,7 @@ def run(task: Task, manifest: Manifest, recipe: Recipe, folder: Path,
     start: weights to begin with, default: random ones.
     """
     torch.manual_seed(recipe.seed)
-    model = Model(manifest)
+    model = Model(manifest, recipe.pictures)
     if start is not None:
         model.load_state_dict(start)
     task.ready(model)
@@ -167,10 +179,10 @@ def _step(task: Task, model: Model, average: Model, optimiser: torch.optim.Optim
     for group in optimiser.param_groups:
         group["lr"] = rate
     task.ready(model)
-    logits, boxes = task.logits(model, batch)
+    logits, boxes, *auxiliary = task.logits(model, batch)
     loss = loss_of(logits, boxes, [sample.targets for sample in batch], manifest)
     optimiser.zero_grad(set_to_none=True)
-    loss.total.backward()
+    sum(auxiliary, loss.total).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
     optimiser.step()
     _follow(average, model, min(AVERAGE_DECAY, (1 + step) / (10 + step)))

@@ -52,7 +52,7 @@ def loss_of(logits: torch.Tensor, boxes: torch.Tensor, targets: Sequence[Targets
     regressed = (columns[:, :REGRESSED] - torch.from_numpy(wanted)).abs()
     per_box = (regressed * torch.tensor(COLUMN_WEIGHTS)).sum(dim=1)
     normaliser = weight.sum().clamp(min=1.0)
-    return Loss(_focal(logits, heat, valid), (per_box * weight).sum() / normaliser,
+    return Loss(focal(logits, heat, valid), (per_box * weight).sum() / normaliser,
                 _quality(columns, cells, wanted, weight, manifest),
                 _velocity(columns, np.concatenate([t.velocity for t in targets]), weight))
 
@@ -68,7 +68,7 @@ def _velocity(columns: torch.Tensor, wanted: np.ndarray, weight: torch.Tensor) -
     return (error * weight[known]).sum() / weight[known].sum()
 
 
-def _focal(logits: torch.Tensor, heat: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def focal(logits: torch.Tensor, heat: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Focal loss with alpha 2, beta 4; normalised by the number of centres."""
     probability = torch.sigmoid(logits)
     is_centre = (heat == 1.0).float()

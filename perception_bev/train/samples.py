@@ -41,6 +41,8 @@ class TrainingSample:
     radar: np.ndarray  # (C, X, Y) float32
     context: np.ndarray  # (4,) float32
     targets: Targets
+    item: Labelled  # what it was made of, and seen in which mirror
+    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class SampleMaker:
             pictures, inputs.lift_index.copy(), inputs.lift_weight.copy(),
             _copy_or_zeros(inputs.lidar, (self._manifest.lidar.channels, rows, columns)),
             _copy_or_zeros(inputs.radar, (self._manifest.radar.channels, rows, columns)),
-            inputs.context[0].copy(), targets)
+            inputs.context[0].copy(), targets, item, view.mirrored)
 
     def _builder(self, calibration: Calibration) -> InputBuilder:
         key = id(calibration)
