@@ -15,7 +15,7 @@ from perception_bev.outputs.heads import (  # noqa: E402
     box_channels,
     encode,
 )
-from perception_bev.train.loss import loss_of  # noqa: E402
+from perception_bev.train.loss import VELOCITY_BEND_MPS, loss_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -133,8 +133,20 @@ def moving(speed: tuple[float, float]):
 def test_a_right_velocity_costs_nothing_and_a_wrong_one_its_error():
     logits, maps, wanted = moving((8.0, -3.0))
     assert loss_of(logits, maps, [wanted], FAST).velocity == 0
-    maps[0, VELOCITY] += 0.5
-    assert torch.isclose(loss_of(logits, maps, [wanted], FAST).velocity, torch.tensor(1.0))
+    maps[0, VELOCITY] += 0.6
+    cost = torch.tensor(2 * 0.5 * 0.6**2 / VELOCITY_BEND_MPS)  # a square, along x and along y
+    assert torch.isclose(loss_of(logits, maps, [wanted], FAST).velocity, cost)
+    maps[0, VELOCITY] += 99.4
+    cost = torch.tensor(2 * (100 - 0.5 * VELOCITY_BEND_MPS))  # far off, the error itself
+    assert torch.isclose(loss_of(logits, maps, [wanted], FAST).velocity, cost)
+
+
+def test_one_that_moves_is_heard_among_many_that_stand():
+    """With an absolute error two that stand outvote one that moves, and all velocities become 0."""
+    logits, maps, wanted = moving((6.0, 0.0))
+    guess = torch.full_like(maps, 0.3).requires_grad_()
+    loss_of(logits, guess, [wanted], FAST).velocity.backward()
+    assert guess.grad[0, VELOCITY.start].sum() < 0  # a step downhill makes them faster
 
 
 def test_an_unknown_velocity_teaches_nothing_and_spoils_nothing():
@@ -142,7 +154,7 @@ def test_an_unknown_velocity_teaches_nothing_and_spoils_nothing():
     maps.requires_grad_()
     loss = loss_of(logits, maps + 1.0, [wanted], FAST)
     loss.total.backward()
-    assert torch.isclose(loss.velocity, torch.tensor(2.0))  # of those that are known
+    assert torch.isclose(loss.velocity, torch.tensor(1 / VELOCITY_BEND_MPS))  # of the known
     assert torch.isfinite(maps.grad).all()
     unknown = wanted.cells[np.isnan(wanted.velocity).any(axis=1)]
     known = {tuple(c) for c in wanted.cells[np.isfinite(wanted.velocity).all(axis=1)]}

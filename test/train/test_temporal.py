@@ -157,4 +157,4 @@ def test_the_weights_to_start_from_are_the_averaged_ones_of_a_run(task, tmp_path
 
 def test_a_task_says_how_many_clips_there_are(task, items):
     assert len(task) == len(items) - 3
-    assert temporal.FROZEN == ("extract_camera", "extract_lidar", "extract_radar")
+    assert temporal.FROZEN == ("extract_camera", "extract_lidar")
