@@ -57,11 +57,14 @@ class Population:
     """The cast of a drive. The same generator gives the same one."""
 
     def __init__(self, streets: Streets, rng: np.random.Generator, seconds: float,
-                 density: float) -> None:
+                 density: float, straight: bool = False) -> None:
+        """straight: the ego goes straight on, at green lights; staged events need room."""
+        self._straight = straight
         self._streets, self._rng, self._density = streets, rng, density
         self._next_track = 1
         self.parked: list[Parked] = []
         self.ego = self._ego()
+        self.stop_lines = [at for at, _, _ in self._lines]  # [m] along the ego's path
         self.driven = self._driven(seconds)  # (N, 2) [m] points of the ego's way
         self.movers: list[Mover] = [self.ego]  # the ego first, a trailer behind its truck
         self._park()
@@ -80,9 +83,10 @@ class Population:
         rng, count = self._rng, len(self._streets.xs)
         node = np.array([count // 2, count // 2]) - rng.integers(0, 2, 2)
         turns = [int(t) for t in rng.choice([0, 0, 1, -1], 6)]
-        path = route(self._streets, rng, node, int(rng.integers(4)), turns,
-                     float(rng.uniform(9, 14)))
+        path = route(self._streets, rng, node, int(rng.integers(4)),
+                     [0] * len(turns) if self._straight else turns, float(rng.uniform(9, 14)))
         start = float(rng.uniform(0, min(60, 0.3 * path.length)))
+        self._lines = path.stops
         red = tuple(stop for stop in path.stops if rng.random() < 0.4)  # it never sees the others
         return Mover(None, replace(path, stops=red), start, 14.0, speed=float(rng.uniform(4, 11)))
 
@@ -149,16 +153,16 @@ class Population:
         self.parked = [p for p in self.parked if not (
             abs((p.xy - kerb.middle) @ kerb.right) < 2
             and abs((p.xy - kerb.middle) @ kerb.ahead) < length / 2 + 5)]
-        at, askew, turns = rng.uniform(-2, 2), rng.normal(0, 0.25), rng.integers(2)
-        self._put("construction_vehicle", kerb, float(at), 0.1,
+        at, askew, turns = rng.uniform(-2, 2), rng.normal(0, 0.08), rng.integers(2)
+        self._put("construction_vehicle", kerb, float(at), 0.4,
                   kerb.yaw + float(askew) + np.pi * int(turns))
         for k in range(int(length // 3.0)):
             at = -length / 2 + 3.0 * k
             if rng.random() < 0.5:
                 yaw = float(rng.uniform(-np.pi, np.pi))
-                self._put("traffic_cone", kerb, at, -PARKING / 2 - 0.2, yaw)
+                self._put("traffic_cone", kerb, at, -PARKING / 2 + 0.3, yaw)
             else:
-                self._put("barrier", kerb, at, -PARKING / 2 - 0.1, kerb.yaw + np.pi / 2)
+                self._put("barrier", kerb, at, -PARKING / 2 + 0.35, kerb.yaw + np.pi / 2)
         for aside in (-0.9, 0.9):
             self._put("traffic_cone", kerb, length / 2 + 1, aside, 0.0)
             self._put("traffic_cone", kerb, -length / 2 - 3, aside, 0.0)

@@ -35,9 +35,8 @@ class Traffic:
             staged: events of a scenario.
             density: how many there are, relative.
         """
-        cast = Population(streets, rng, seconds, density)
-        for event in staged:
-            events.stage(event, cast)
+        cast = Population(streets, rng, seconds, density, straight=bool(staged))
+        events.stage(staged, cast, streets, seconds)
         self.driven = cast.driven  # (N, 2) [m] the ego's way, roughly
         self.parked = cast.parked
         self.movers = cast.movers  # the ego first

@@ -181,3 +181,10 @@ def ran_red(mover, streets: Streets) -> int:
             since = times[could[-1]:passed[0] + 1]
             count += not any(streets.is_green(node, axis, t) for t in since)
     return count
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_road_works_and_crossings_do_not_stop_the_ego_for_good(seed):
+    """Where it stood behind a barrier, or waited for who waited for it."""
+    _, _, speed = sim_worlds.traffic(seed, 12.0).ego_at(np.arange(4.0, 12.0, 0.1))
+    assert (speed < 0.3).mean() < 0.2
