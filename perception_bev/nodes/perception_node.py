@@ -32,7 +32,8 @@ from perception_bev.nodes.clock import ClockReader
 from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
 from perception_bev.nodes.subscriptions import Subscriptions
-from perception_bev.pipeline.perception import Condition, Output, Perception
+from perception_bev.pipeline.output import Condition, Output
+from perception_bev.pipeline.perception import Perception
 from perception_bev.rig import Calibration, load_rig, resolve
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.tf import TransformTree

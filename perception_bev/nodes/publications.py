@@ -21,7 +21,7 @@ from perception_bev.messages.write import MessageWriter, packed_array, time_part
 from perception_bev.nodes.autoware import autoware_objects, autoware_publisher, autoware_tracks
 from perception_bev.nodes.rig_probe import message_class
 from perception_bev.outputs.track import Tracks
-from perception_bev.pipeline.perception import Output
+from perception_bev.pipeline.output import Output
 from perception_bev.raw import RawCloud
 
 OUTPUT = QoSProfile(depth=5)  # reliable

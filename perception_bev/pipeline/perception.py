@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,6 @@ import numpy as np
 
 from perception_bev.contracts import (
     MODALITIES,
-    Boxes3D,
     CameraFrame,
     Modality,
     SensorBundle,
@@ -32,7 +31,9 @@ from perception_bev.manifest import load_manifest
 from perception_bev.outputs import heads
 from perception_bev.outputs.occupancy import OccupancyMap
 from perception_bev.outputs.track import Tracker, Tracks, TrackSettings
+from perception_bev.pipeline.camera_features import CameraFeatures
 from perception_bev.pipeline.ingest import Ingest
+from perception_bev.pipeline.output import Condition, Failure, Output
 from perception_bev.pipeline.shared_ego import SharedEgo
 from perception_bev.pipeline.stages import Stages
 from perception_bev.pipeline.warm_up import empty_bundle, synthetic_slots
@@ -46,51 +47,8 @@ from perception_bev.temporal.memory import ALONE, Moment
 QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
 KINDS_OF_FAILURE = 20  # that are told apart; a text with a number in it must not fill the memory
 KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
-KEPT_FEATURES = 3  # camera features kept a camera: the newest, and what a bundle may still want
 
 History = Literal["keep", "skip", "reset"]  # what a frame does with the memory
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Everything about one output time."""
-
-    t_ref_ns: int
-    epoch: int
-    sequence: int
-    boxes: Boxes3D  # in base_link at t_ref
-    reasons: tuple[str, ...]  # why it is not full: "lidar_top: missing", "no_ego_motion"; or empty
-    bundle: SensorBundle
-    trace: Trace
-    occupancy: np.ndarray | None = None  # (Y, X) int8, when wanted
-    history_s: float | None = None  # [s] how far back the memory reached; None: not used
-    tracks: Tracks | None = None  # in base_link at t_ref
-
-    @property
-    def mode(self) -> str:
-        """"full", or "degraded" when a required sensor did not contribute."""
-        return "degraded" if any(": " in reason for reason in self.reasons) else "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What `status` says beside an output, read at one moment."""
-
-    received: dict[str, int]  # messages, by sensor
-    drops: dict[tuple[str, str], int]  # by sensor (or "memory", "tracks") and reason
-    failures: dict[str, int]  # bundles without output and internal errors, by text
-    faults: dict[str, str]  # "clock.<sensor>", "clock.stamps", "odometry"
-    advice: tuple[str, ...]  # what in the rig file does not fit what the sensors do
-    foreign_clock: bool  # most stamps are of another clock than ROS time: no latency is known
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A bundle that gave no output."""
-
-    t_ref_ns: int
-    text: str
-    tracks: Tracks | None = None  # those of before, carried on to t_ref; None: nobody knows
 
 
 class Perception:
@@ -124,7 +82,7 @@ class Perception:
         # Clouds take under a millisecond: they must not queue behind pictures, which take ten.
         self._clouds = ThreadPoolExecutor(1, "clouds")
         self._pictures = ThreadPoolExecutor(deployment.decode_threads, "pictures")
-        self._backbone = ThreadPoolExecutor(1, "camera")
+        self._features = CameraFeatures(self.stages.extract_camera, clock)
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._occupancy = OccupancyMap(self.manifest.output_grid)
@@ -232,7 +190,7 @@ class Perception:
         start = self._clock()
         inputs = builder.build(bundle, ego, modalities=modalities)
         trace.add("inputs", start, self._clock())
-        features = {name: self._features(name, bundle.slots[name].newest, trace)
+        features = {name: self._features.of(name, bundle.slots[name].newest, trace)
                     for name in inputs.camera_slots}
         if history == "reset":
             self.stages.memory.reset()
@@ -275,7 +233,7 @@ class Perception:
         for bundle in (empty, full, full):
             self.process(bundle, Trace(0, 0))
         self.want_occupancy = wanted
-        self._feature_store.clear()
+        self._features.clear()
         self.stages.memory.reset()
         self.tracker = Tracker(self.tracker.classes, self.tracker.settings)
 
@@ -285,7 +243,7 @@ class Perception:
             self._closed = True
         for pool in (self._clouds, self._pictures):
             pool.shutdown(wait=True, cancel_futures=True)
-        self._backbone.shutdown(wait=True, cancel_futures=True)
+        self._features.close()
         self.stages.close()
 
     # -- inside --------------------------------------------------------------------------------
@@ -299,9 +257,7 @@ class Perception:
         self._installed += 1
         self.monitors = {name: StampMonitor(name, sensor, rig.modality(name) == "lidar")
                          for name, sensor in rig.sensors.items()}
-        # (sensor, stamp) -> the picture and what comes of it
-        self._feature_store: OrderedDict[tuple[str, int], tuple[CameraFrame, Future]] = (
-            OrderedDict())
+        self._features.clear()
         # sensor -> stamp -> arrived, decoding began, ended [monotonic ns]
         self._timings: dict[str, OrderedDict[int, tuple[int, int, int]]] = {}
 
@@ -363,40 +319,10 @@ class Perception:
             timings.setdefault(frame.stamp_ns, timing)  # a repeated stamp came before
             while len(timings) > KEPT_TIMINGS:
                 timings.popitem(last=False)
-            duplicate = (sensor, frame.stamp_ns) in self._feature_store
-            if isinstance(frame, CameraFrame) and not duplicate:
-                self._start_features(sensor, frame)
+            if isinstance(frame, CameraFrame):
+                self._features.arrived(sensor, frame)
             self.collector.push(sensor, frame, _later(arrived, timing[2]))
         self._arrived.set()
-
-    def _start_features(self, sensor: str, frame: CameraFrame) -> Future:
-        """Run the camera's backbone now, once a picture; called with the lock held."""
-        key = (sensor, frame.stamp_ns)
-        picture, future = self._feature_store.get(key, (None, None))
-        if picture is not frame:  # none of that time, or another one
-            self._feature_store.pop(key, None)
-            future = self._backbone.submit(self._extract, frame)
-            self._feature_store[key] = frame, future
-            mine = [k for k in self._feature_store if k[0] == sensor]
-            for old in mine[:-KEPT_FEATURES]:
-                self._feature_store.pop(old)[1].cancel()
-        return future
-
-    def _extract(self, frame: CameraFrame) -> tuple[np.ndarray, int, int]:
-        start = self._clock()
-        return self.stages.extract_camera(frame.image), start, self._clock()
-
-    def _features(self, sensor: str, frame: CameraFrame, trace: Trace) -> np.ndarray:
-        """(pixels, C) float32; mostly they are there already."""
-        with self._lock:
-            future = self._start_features(sensor, frame)
-        try:
-            features, start, end = future.result()
-        except CancelledError:  # newer pictures pushed it out while the bundle waited
-            # Not kept: it could be pushed out again, for ever, while pictures come too fast.
-            features, start, end = self._backbone.submit(self._extract, frame).result()
-        trace.add("extract_camera", start, end)
-        return features
 
     def _reasons(self, bundle: SensorBundle, now: Moment) -> tuple[str, ...]:
         rig = self._calibration.rig

@@ -304,7 +304,7 @@ def test_warming_up_leaves_no_trace(tiny_model):
         drive.perception.warm_up()
         condition = drive.perception.condition()
         assert not (condition.received or condition.drops or condition.failures)
-        assert not drive.perception._feature_store and not drive.perception.want_occupancy
+        assert not drive.perception._features and not drive.perception.want_occupancy
         assert drive.perception.next_wakeup_ns() is None
         found = warmed(drive)
     assert all(same_boxes(a.boxes, b.boxes) for a, b in zip(expected, found, strict=True))

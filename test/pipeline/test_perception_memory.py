@@ -15,7 +15,8 @@ from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
 from perception_bev.pipeline.ingest import Ingest
 from perception_bev.pipeline.offline import detect
-from perception_bev.pipeline.perception import Output, Perception
+from perception_bev.pipeline.output import Output
+from perception_bev.pipeline.perception import Perception
 from perception_bev.pipeline.stages import Stages
 from perception_bev.recordings.base import OdometrySample, Sample
 from perception_bev.temporal.ego import Twist

@@ -12,7 +12,7 @@ from message_stream import MS, ODOMETRY, TOPICS, TYPES, content, frame
 from perception_bev import config
 from perception_bev.errors import BadMessage
 from perception_bev.messages import read
-from perception_bev.pipeline.perception import Output
+from perception_bev.pipeline.output import Output
 from perception_bev.recordings.bag_reader import RawMessage
 from perception_bev.sim.faults import Faults
 from perception_bev.sim.scenario import Scenario

@@ -11,7 +11,8 @@ from small_car import MS, calibration, frames
 
 from perception_bev.contracts import Boxes3D
 from perception_bev.deployment import Deployment
-from perception_bev.pipeline.perception import Output, Perception
+from perception_bev.pipeline.output import Output
+from perception_bev.pipeline.perception import Perception
 from perception_bev.raw import RawFrame
 from perception_bev.sync.clock import Now
 
