@@ -4,7 +4,11 @@ here are parameters, publishers and signals.
 `epoch` (std_msgs/UInt32, reliable, transient local) is published at the start, at each loop, where
 the bag announces a new epoch and after gaps: consumers forget what they remember. /clock is
 published before every message that it stamps. Topics are relative to the node's namespace, except
-/tf, /tf_static and /clock. Exit code: 0 when all was played or the player was stopped, 1 when the
+/tf, /tf_static and /clock.
+
+With a rig, faults can be ordered while it plays (`bev fault message`): YAML on `~/fault`
+(std_msgs/String), the kinds and parameters of a scenario's faults and `for_s`; the answer, when it
+begins and ends, comes as JSON on `~/fault_answer`. Exit code: 0 when all was played or the player was stopped, 1 when the
 bag is damaged (its readable part is played) or a parameter is wrong.
 """
 
@@ -18,7 +22,7 @@ import threading
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
@@ -29,7 +33,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import UInt32
+from std_msgs.msg import String, UInt32
 
 from perception_bev.errors import ConfigError, PerceptionError
 from perception_bev.nodes import table
@@ -37,7 +41,10 @@ from perception_bev.recordings import player
 from perception_bev.recordings.bag_metadata import TopicInfo
 from perception_bev.recordings.bag_reader import BagReader
 from perception_bev.recordings.bag_write import absolute
-from perception_bev.rig import load_rig
+from perception_bev.rig import Rig, load_rig
+
+if TYPE_CHECKING:
+    from perception_bev.sim.live_faults import LiveFaults
 
 GLOBAL_TOPICS = ("/tf", "/tf_static")  # in every namespace; who hears only these is no consumer yet
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
@@ -48,6 +55,7 @@ PARAMETERS = {  # name: default, meaning, lowest, highest
     "bag": ("", "folder of a rosbag2 bag, or one .mcap or .db3 file"),
     "rate": (1.0, "bag seconds per second", 0.01, 100.0),
     "loop": (False, "begin again at the end; each time a new epoch"),
+    "endless": (False, "laps that join without a seam in time or ego motion; needs the rig"),
     "stamps": ("original", "original, or fresh: moved so that they lie around now"),
     "clock": (True, "publish /clock"),
     "clock_hz": (100.0, "ticks of /clock between messages [Hz]; 0: none", 0.0, 1000.0),
@@ -60,7 +68,7 @@ PARAMETERS = {  # name: default, meaning, lowest, highest
     "reliability": ("reliable", "of the played topics: reliable or best_effort"),
     "depth": (10.0, "messages kept per publisher", 1.0, 1000.0),
     "scenario": ("", "name or file of a scenario whose faults befall the messages; needs the rig"),
-    "rig": ("", "file of the rig that was recorded; only a scenario needs it"),
+    "rig": ("", "file of the rig that was recorded; only faults need it"),
     "seed": (0, "of what a scenario leaves to chance"),
     "report": ("", "write the counts to this JSON file at the end"),
 }
@@ -81,6 +89,10 @@ class ReplayNode(Node):
         self._clock_output = (self.create_publisher(Clock, "/clock", 10) if self._value("clock")
                               else None)
         self._clock_ns: int | None = None
+        self._player: player.Player | None = None
+        self._orders: LiveFaults | None = None
+        self._answers = self.create_publisher(String, "~/fault_answer", 10)
+        self.create_subscription(String, "~/fault", self._take_order, 10)
 
     def play(self) -> int:
         """Play the bag as the parameters say; the exit code."""
@@ -94,7 +106,7 @@ class ReplayNode(Node):
                 self._advertise({name: reader.topics[name] for name in sorted(topics)})
                 self._wait_for_subscribers()
                 report = player.Player(reader, topics, self, self, settings,
-                                       self._faults(reader)).play()
+                                       self._filter(reader, topics)).play()
         except PerceptionError as err:
             report.error = str(err)
         self._finish(report)
@@ -184,22 +196,66 @@ class ReplayNode(Node):
 
     # -- the rest --------------------------------------------------------------------------------
 
-    def _faults(self, reader: BagReader) -> player.Filter | None:
-        """What the parameters `scenario`, `rig` and `seed` say."""
+    def _filter(self, reader: BagReader, topics: set[str]) -> player.Filter | None:
+        """What becomes of the messages on their way."""
+        faults = self._faults(reader)
+        if not self._value("endless"):
+            return faults
+        from perception_bev.recordings.laps import Laps
+
+        if not self._value("rig"):
+            raise ConfigError("endless play follows the rig's reference: give it with -p rig:=FILE")
+        return Laps(reader, load_rig(self._value("rig")), topics, faults)
+
+    def _faults(self, reader: BagReader) -> player.Filter:
+        """What the parameters `scenario`, `rig` and `seed` say, and what will be ordered."""
+        if not self._value("rig"):
+            if self._value("scenario"):
+                raise ConfigError("a scenario names sensors of a rig: give it with -p rig:=FILE")
+            return player.NoFilter()
+        from perception_bev.sim.live_faults import LiveFaults
+
+        rig = load_rig(self._value("rig"))
+        self._orders = LiveFaults(rig, reader.types, reader.start_ns,
+                                  self._scenario(reader, rig), self._value("seed"))
+        return self._orders
+
+    def _scenario(self, reader: BagReader, rig: Rig) -> player.Filter:
         if not self._value("scenario"):
-            return None
+            return player.NoFilter()
         from perception_bev.sim.faults import Faults
         from perception_bev.sim.scenario import load_scenario
 
-        if not self._value("rig"):
-            raise ConfigError("a scenario names sensors of a rig: give it with -p rig:=FILE")
         scenario = load_scenario(self._value("scenario"))
         self.get_logger().info(f"scenario {scenario.name}: {scenario.what}")
         if scenario.needs_world:
             self.get_logger().info("its world is that of the bag, or is missing: only its faults "
                                    "are applied here")
-        return Faults(scenario, load_rig(self._value("rig")), reader.types, reader.start_ns,
-                      self._value("seed"))
+        return Faults(scenario, rig, reader.types, reader.start_ns, self._value("seed"))
+
+    def _take_order(self, message: String) -> None:
+        """A fault from now on; every order is answered."""
+        try:
+            answer = self._order(message.data)
+            self.get_logger().info(f"fault ordered: {message.data}")
+        except PerceptionError as err:
+            answer = {"error": str(err)}
+            self.get_logger().warning(f"fault refused: {err}")
+        self._answers.publish(String(data=json.dumps({"order": message.data, **answer})))
+
+    def _order(self, text: str) -> dict[str, int]:
+        """When it begins and ends [ns of the monotonic clock], and where in the bag that is."""
+        from perception_bev.sim.live_faults import parse
+
+        if self._orders is None:
+            raise ConfigError("the player does not know whose topics these are: start it with "
+                              "-p rig:=FILE")
+        pace = None if self._player is None else self._player.pace
+        if pace is None:
+            raise ConfigError("nothing is played yet")
+        order = self._orders.order(parse(text), pace.bag_time_ns(self.monotonic_ns()))
+        return {"begins_mono_ns": pace.due_mono_ns(order.begins_ns),
+                "ends_mono_ns": pace.due_mono_ns(order.ends_ns)}
 
     def _settings(self) -> player.Settings:
         if not self._value("bag"):
