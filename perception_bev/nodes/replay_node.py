@@ -8,8 +8,10 @@ published before every message that it stamps. Topics are relative to the node's
 
 With a rig, faults can be ordered while it plays (`bev fault message`): YAML on `~/fault`
 (std_msgs/String), the kinds and parameters of a scenario's faults and `for_s`; the answer, when it
-begins and ends, comes as JSON on `~/fault_answer`. Exit code: 0 when all was played or the player was stopped, 1 when the
-bag is damaged (its readable part is played) or a parameter is wrong.
+begins and ends, comes as JSON on `~/fault_answer`.
+
+Exit code: 0 when all was played or the player was stopped, 1 when the bag is damaged (its readable
+part is played) or a parameter is wrong.
 """
 
 from __future__ import annotations
@@ -105,8 +107,9 @@ class ReplayNode(Node):
                 topics = player.choose_topics(reader, self._names("topics"), self._names("exclude"))
                 self._advertise({name: reader.topics[name] for name in sorted(topics)})
                 self._wait_for_subscribers()
-                report = player.Player(reader, topics, self, self, settings,
-                                       self._filter(reader, topics)).play()
+                self._player = player.Player(reader, topics, self, self, settings,
+                                             self._filter(reader, topics))
+                report = self._player.play()
         except PerceptionError as err:
             report.error = str(err)
         self._finish(report)

@@ -130,6 +130,7 @@ class Player:
                               {name for name, info in infos.items() if is_epoch(name, info)},
                               {name for name, info in infos.items() if is_latched(name, info)})
         self._restamper = Restamper(reader.types)
+        self.pace: Pace | None = None  # when what is played now is due; None before the first
         self.report = Report(faults=self._faults.counts)
 
     def play(self) -> Report:
@@ -152,7 +153,7 @@ class Player:
         pace: Pace | None = None
         messages = read_ahead(self._messages, self._host.stopped)
         for raw in messages:
-            pace = self._until_due(pace or self._anchor(raw), raw.stamp_ns)
+            pace = self.pace = self._until_due(pace or self._anchor(raw), raw.stamp_ns)
             if self._host.stopped():
                 return
             self._clock(pace, raw.stamp_ns)

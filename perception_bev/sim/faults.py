@@ -58,15 +58,18 @@ class Faults:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.skipped: Counter[tuple[str, str, str]] = Counter()
         self._start_ns = start_ns
-        tools = _Tools(rig, types)
+        self._rig, self._seed, self._tools = rig, seed, _Tools(rig, types)
         self._stages: list[_Stage] = []
         for number, fault in enumerate(scenario.faults):
             try:
-                topics = topics_of(fault, rig)
+                self._add(fault)
             except ConfigError as err:
                 raise ConfigError(f"scenario '{scenario.name}', faults[{number}]: {err}") from err
-            self._stages.append(_Stage(fault, topics, (seed, number), tools))
         self._done: Counter[int] = Counter()  # by the fault's number
+
+    def _add(self, fault: Fault) -> None:
+        topics = topics_of(fault, self._rig)
+        self._stages.append(_Stage(fault, topics, (self._seed, len(self._stages)), self._tools))
 
     def apply(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
         """The messages as they come out, again in the order of log time; from the bag's beginning,
@@ -90,7 +93,8 @@ class Faults:
 
     def clock_shift_ns(self, log_ns: int) -> int:
         """What ROS time is ahead of a bag's log time then: the sum of the time jumps until then."""
-        return sum(nanoseconds(fault.by_s) for fault in self.scenario.faults
+        faults = [stage.fault for stage in self._stages]
+        return sum(nanoseconds(fault.by_s) for fault in faults
                    if isinstance(fault, kinds.TimeJump) and fault.active(log_ns - self._start_ns))
 
     def idle(self) -> list[str]:

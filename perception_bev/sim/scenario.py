@@ -295,9 +295,12 @@ def _shipped(name: str) -> Path:
 
 
 def _with_off(content: Any) -> Any:
-    """YAML 1.1 reads a bare `off` as false; `kind: off` means what it says."""
     if not isinstance(content, dict) or not isinstance(content.get("faults"), list):
         return content
-    faults = [{**fault, "kind": "off"} if isinstance(fault, dict) and fault.get("kind") is False
-              else fault for fault in content["faults"]]
-    return {**content, "faults": faults}
+    return {**content, "faults": [with_off(fault) for fault in content["faults"]]}
+
+
+def with_off(fault: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false; `kind: off` means what it says."""
+    off = isinstance(fault, dict) and fault.get("kind") is False
+    return {**fault, "kind": "off"} if off else fault

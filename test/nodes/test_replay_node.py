@@ -53,6 +53,11 @@ class Ear:
         self.heard[topic] = []
         self._node.create_subscription(kind, topic, self.heard[topic].append, qos)
 
+    def say(self, topic: str, text: str) -> None:
+        publisher = self._node.create_publisher(String, topic, 10)
+        assert self.until(publisher.get_subscription_count)
+        publisher.publish(String(data=text))
+
     def until(self, condition) -> bool:
         limit = time.monotonic() + DEADLINE_S
         while not condition() and time.monotonic() < limit:
@@ -190,6 +195,28 @@ def test_the_faults_of_a_scenario_befall_what_is_played(ear, start, bag, tmp_pat
         bag, "/lidar/top/points")
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["faults"]["off"]["/camera/front/image/compressed"] == 5
+
+
+def test_a_fault_is_ordered_while_it_plays_and_every_order_is_answered(ear, start, bag, tmp_path):
+    (tmp_path / "rig.yaml").write_text(yaml.safe_dump(RIG))
+    ear.hear(PointCloud2, "/lidar/top/points", BEST_EFFORT)
+    ear.hear(CompressedImage, "/camera/front/image/compressed", 10)
+    ear.hear(String, "/replay/fault_answer", 10)
+    start(bag=str(bag), rig=str(tmp_path / "rig.yaml"), loop=True, stamps="fresh",
+          expect=["lidar/top/points", "/camera/front/image/compressed"])
+    images, sweeps = (ear.heard[t] for t in ("/camera/front/image/compressed",
+                                             "/lidar/top/points"))
+    assert ear.until(lambda: len(images) > 3)
+    for text in ("{kind: off, sensor: front, for_s: 60}", "{kind: off, sensor: frond}"):
+        ear.say("/replay/fault", text)
+    assert ear.until(lambda: len(ear.heard["/replay/fault_answer"]) == 2)
+    taken, refused = (json.loads(m.data) for m in ear.heard["/replay/fault_answer"])
+    assert taken["ends_mono_ns"] - taken["begins_mono_ns"] == 60 * 10**9
+    assert "did you mean 'front'" in refused["error"]
+    assert ear.until(lambda: time.monotonic_ns() > taken["begins_mono_ns"] + 200 * MS)
+    before, swept = len(images), len(sweeps)
+    assert ear.until(lambda: len(sweeps) >= swept + 3)
+    assert len(images) == before
 
 
 @pytest.mark.parametrize(("parameters", "reason"), (
