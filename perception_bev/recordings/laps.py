@@ -1,6 +1,6 @@
 """Recordings: a short drive as an endless one. Lap follows lap without a gap, stamps go on, and
-each lap begins where the vehicle was when the last one ended: a stack that is watched for hours sees
-one drive, and at a seam only the surroundings change."""
+each lap begins where the vehicle was when the last one ended: a stack that is watched for hours
+sees one drive, and at a seam only the surroundings change."""
 
 from __future__ import annotations
 
