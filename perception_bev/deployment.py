@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from perception_bev import config
 from perception_bev.config import Range
+from perception_bev.errors import ConfigError
+
+STAGES = ("extract", "fuse", "decide")
+PINNED = ("io", "cameras", *STAGES)  # what may have cores of its own
+
+
+@dataclass(frozen=True)
+class GuardLimits:
+    """When the guard speaks for a result that does not come."""
+
+    margin_ms: Annotated[float, Range(1, 50)] = 10.0  # before the deadline, until its own delay
+    # is known; what it measures replaces this, within bounds
+    safe_after: Annotated[int, Range(1, 1000)] = 10  # misses in a row until the safe state
+
+
+@dataclass(frozen=True)
+class Realtime:
+    """What is asked of the operating system; what it does not permit is said and left out."""
+
+    fifo_priority: Annotated[int, Range(0, 90)] = 0  # SCHED_FIFO of the guard's thread; 0: none
+    nice: Annotated[int, Range(-20, 19)] = 0  # of the node and its workers, where permitted
+    lock_memory: bool = False  # mlockall: pages that were touched stay in memory
+    freeze_gc: bool = True  # what start-up made is never looked at again by the collector
+    switch_interval_ms: Annotated[float, Range(0.05, 100)] = 1.0  # of Python's threads
 
 
 @dataclass(frozen=True)
@@ -18,9 +42,34 @@ class Deployment:
     variant: str = "fp32"  # of the model
     providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of ONNX Runtime, in order
     threads: Annotated[int, Range(1, 256)] = 2  # inside one engine
+    stage_threads: dict[str, int] = field(default_factory=dict)  # of the engines of some stages
     decode_threads: Annotated[int, Range(1, 64)] = 1  # for pictures; clouds have one of their own
     collector: Literal["deadline", "message_filters"] = "deadline"  # the second for comparison
     check_golden: bool = True  # compare every engine with its stored outputs at start-up
+    runner: Literal["inline", "threads", "processes"] = "threads"
+    budget_ms: Annotated[float, Range(1, 10_000)] = 80.0  # from t_ref to the publication
+    early_extraction: bool = True  # a picture's backbone runs when it comes, not with its bundle
+    stage_timeout_ms: Annotated[float, Range(20, 60_000)] = 500.0  # until a worker hangs
+    cores: dict[str, tuple[int, ...]] = field(default_factory=dict)  # CPU numbers, by PINNED
+    guard: GuardLimits = field(default_factory=GuardLimits)
+    realtime: Realtime = field(default_factory=Realtime)
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("stage_threads", self.stage_threads, STAGES),
+                                   ("cores", self.cores, PINNED)):
+            unknown = sorted(set(given) - set(known))
+            if unknown:
+                raise ConfigError(f"{name}: {', '.join(unknown)} is none of {', '.join(known)}")
+        if any(not 1 <= count <= 256 for count in self.stage_threads.values()):
+            raise ConfigError(f"stage_threads: {dict(self.stage_threads)}: 1 to 256 each")
+        if self.guard.margin_ms >= self.budget_ms:
+            raise ConfigError(f"guard.margin_ms {self.guard.margin_ms:g} leaves nothing of "
+                              f"budget_ms {self.budget_ms:g}")
+
+    def threads_of(self, engine: str) -> int:
+        """Inside the engine of this name."""
+        stage = "extract" if engine.startswith("extract") else engine.removesuffix("_alone")
+        return self.stage_threads.get(stage, self.threads)
 
 
 def load_deployment(path: str | Path) -> Deployment:

@@ -13,6 +13,7 @@ with the vehicle's last motion.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import NamedTuple
 
@@ -105,6 +106,12 @@ class Tracker:
         rows["mean"], rows["cov"] = self._filter.moved(rows, stamp_ns - self._stamp_ns)
         young = (stamp_ns - rows["seen_ns"]) * NS <= self.settings.max_age_s
         return self._tracks(rows[young], pose, stamp_ns, True)
+
+    def frozen(self) -> Tracker:
+        """The tracks as they are now, for predict() in another thread."""
+        still = copy.copy(self)
+        still._rows, still._poses = self._rows.copy(), list(self._poses)
+        return still
 
     def reset(self, reason: str) -> None:
         """Forget all tracks; their numbers stay used."""

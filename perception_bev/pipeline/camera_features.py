@@ -6,13 +6,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 
-from perception_bev.contracts import CameraFrame
+from perception_bev.contracts import CameraFrame, SensorBundle, Slot
 from perception_bev.latency.trace import Trace
 
 KEPT = 3  # pictures kept a camera: the newest, and what a bundle may still want
+SPARED_NS = 150_000_000  # a picture this much newer than the last is computed also while sparing
+REUSED_NS = 400_000_000  # older features than that say too little of where others are now
+
+Pictures = Literal["fresh", "reused", "none"]  # every one; every second at 10 Hz; none at all
 
 
 class CameraFeatures:
@@ -34,11 +39,30 @@ class CameraFeatures:
     def __len__(self) -> int:
         return len(self._store)
 
-    def arrived(self, camera: str, frame: CameraFrame) -> None:
-        """Begin with a picture, unless one of its stamp came before."""
+    def arrived(self, camera: str, frame: CameraFrame, pictures: Pictures = "fresh") -> None:
+        """Begin with a picture, unless one of its stamp came before or it is to be spared."""
         with self._lock:
-            if (camera, frame.stamp_ns) not in self._store:
-                self._start(camera, frame)
+            if (camera, frame.stamp_ns) in self._store or pictures == "none":
+                return
+            if pictures == "reused" and any(abs(frame.stamp_ns - stamp) < SPARED_NS
+                                            for name, stamp in self._store if name == camera):
+                return
+            self._start(camera, frame)
+
+    def reused(self, bundle: SensorBundle) -> dict[str, Slot]:
+        """A bundle's slots with the newest pictures whose features are there, for each camera.
+
+        They are lifted as pictures of their own time: with the motion since. A camera that has
+        none is masked.
+        """
+        with self._lock:
+            ready = {camera: frame for (camera, _), (frame, future) in self._store.items()
+                     if _is_made(future)}
+        slots = dict(bundle.slots)
+        for camera, slot in bundle.slots.items():
+            if slot.present and isinstance(slot.newest, CameraFrame):
+                slots[camera] = _slot_of(ready.get(camera), slot, bundle.t_ref_ns)
+        return slots
 
     def of(self, camera: str, frame: CameraFrame, trace: Trace) -> np.ndarray:
         """(pixels, C) float32; mostly they are there already."""
@@ -77,3 +101,15 @@ class CameraFeatures:
     def _timed(self, frame: CameraFrame) -> tuple[np.ndarray, int, int]:
         start = self._clock()
         return self._extract(frame.image), start, self._clock()
+
+
+def _is_made(future: Future) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _slot_of(made: CameraFrame | None, slot: Slot, t_ref_ns: int) -> Slot:
+    if made is not None and made.stamp_ns == slot.newest.stamp_ns:
+        return slot
+    if made is None or t_ref_ns - made.stamp_ns > REUSED_NS:
+        return Slot(reason="spared")
+    return Slot((made,), t_ref_ns - made.stamp_ns, "reused")

@@ -25,10 +25,11 @@ class Output:
     occupancy: np.ndarray | None = None  # (Y, X) int8, when wanted
     history_s: float | None = None  # [s] how far back the memory reached; None: not used
     tracks: Tracks | None = None  # in base_link at t_ref
+    plan: str = "full"  # what the ladder had computed
 
     @property
     def mode(self) -> str:
-        """"full", or "degraded" when a required sensor did not contribute."""
+        """"full", or "degraded" without a required sensor or by another plan."""
         return "degraded" if any(": " in reason for reason in self.reasons) else "full"
 
 
@@ -51,3 +52,4 @@ class Failure:
     t_ref_ns: int
     text: str
     tracks: Tracks | None = None  # those of before, carried on to t_ref; None: nobody knows
+    epoch: int = 0

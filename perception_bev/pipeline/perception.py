@@ -1,54 +1,49 @@
 """Pipeline: the product without ROS. Node, evaluation, benchmarks and replay drive this object.
 
 Raw frames are pushed from any thread; they are decoded in a pool, a camera's backbone runs as soon
-as its picture is decoded, and the collector gets validated frames. One thread calls tick().
+as its picture is decoded, and the collector gets validated frames. One thread calls open(), or
+tick(), which takes what was opened through all stages at once. extract(), fuse() and decide() may
+each have a thread of their own (runner.py).
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from perception_bev.contracts import (
-    MODALITIES,
-    CameraFrame,
-    Modality,
-    SensorBundle,
-    SensorFrame,
-)
+from perception_bev.contracts import MODALITIES, CameraFrame, Modality, SensorBundle, SensorFrame
 from perception_bev.deployment import Deployment
-from perception_bev.errors import BadMessage, ConfigError, NoSensorData, PerceptionError
+from perception_bev.engines.base import Engine
+from perception_bev.errors import ConfigError, NoSensorData, PerceptionError
 from perception_bev.inputs.build import InputBuilder, Inputs
+from perception_bev.latency.ladder import PLANS, Plan
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
 from perception_bev.outputs import heads
 from perception_bev.outputs.occupancy import OccupancyMap
 from perception_bev.outputs.track import Tracker, Tracks, TrackSettings
 from perception_bev.pipeline.camera_features import CameraFeatures
+from perception_bev.pipeline.frame import Frame, History, Workspace, Workspaces
 from perception_bev.pipeline.ingest import Ingest
+from perception_bev.pipeline.intake import Intake
 from perception_bev.pipeline.output import Condition, Failure, Output
 from perception_bev.pipeline.shared_ego import SharedEgo
 from perception_bev.pipeline.stages import Stages
 from perception_bev.pipeline.warm_up import empty_bundle, synthetic_slots
 from perception_bev.raw import RawFrame
 from perception_bev.rig import Calibration, Odometry
-from perception_bev.sync.clock import Now, StampMonitor
+from perception_bev.sync.clock import Now
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.temporal.ego import EgoMotion
-from perception_bev.temporal.memory import ALONE, Moment
+from perception_bev.temporal.memory import Moment
 
-QUEUED = 2  # raw frames a sensor that may wait for decoding; the newest win
+BENCHMARK_RUNS = 3  # of a plan, at start-up
 KINDS_OF_FAILURE = 20  # that are told apart; a text with a number in it must not fill the memory
-KEPT_TIMINGS = 6  # frames a sensor whose times are known for the trace
-
-History = Literal["keep", "skip", "reset"]  # what a frame does with the memory
 
 
 class Perception:
@@ -56,7 +51,8 @@ class Perception:
 
     def __init__(self, model: Path, calibration: Calibration, deployment: Deployment,
                  clock: Callable[[], int],
-                 make_collector: Callable[..., BundleCollector] = Collector) -> None:
+                 make_collector: Callable[..., BundleCollector] = Collector,
+                 engines: Mapping[str, Engine] | None = None) -> None:
         """
         Args:
             model: folder of model.yaml.
@@ -64,59 +60,41 @@ class Perception:
             deployment: engine, variant, threads.
             clock: monotonic ns, for traces; deadlines come with `Now`.
             make_collector: (rig, where the vehicle was at a stamp) -> collector.
+            engines: those of worker processes; None opens the model's engines here.
         """
         self.manifest = load_manifest(model)
         self.deployment, self._clock = deployment, clock
-        self.stages = Stages(Path(model), self.manifest, deployment, clock)
+        self.stages = Stages(Path(model), self.manifest, deployment, clock, engines)
         odometry = calibration.rig.odometry
         self.ego = SharedEgo(EgoMotion(odometry.max_extrapolation_ms
                                        if isinstance(odometry, Odometry) else 100.0))
+        self.plan = PLANS[0]  # of the frames that are opened from now on
         self.want_occupancy = False
-        self.received: Counter[str] = Counter()  # messages, by sensor
         self.failures: Counter[str] = Counter()  # bundles that gave no output, by error
-        self.last_failure: Failure | None = None
-        self._queues: dict[str, deque] = {name: deque() for name in calibration.rig.sensors}
-        self._decoding: set[str] = set()  # sensors that have a job in the pool, one at most
-        self._closed = False
+        self.last_failure: Failure | None = None  # of tick()
         self._installed = 0  # calibrations: maps that were drawn with another are not recalled
-        # Clouds take under a millisecond: they must not queue behind pictures, which take ten.
-        self._clouds = ThreadPoolExecutor(1, "clouds")
-        self._pictures = ThreadPoolExecutor(deployment.decode_threads, "pictures")
-        self._features = CameraFeatures(self.stages.extract_camera, clock)
         self._lock = threading.Lock()
         self._arrived = threading.Event()
+        self._features = CameraFeatures(self.stages.extract_camera, clock)
         self._occupancy = OccupancyMap(self.manifest.output_grid)
         self._shown_score = self.manifest.heads.score_threshold
         self.tracker = Tracker(self.manifest.classes, TrackSettings.of_published(self._shown_score))
-        self._install(calibration, *self._steps_of(calibration))
+        self._known_tracks = self.tracker.frozen()  # what any thread may carry on
+        ingest, builder = self._steps_of(calibration)
+        self._intake = Intake(calibration.rig, ingest, deployment.decode_threads, clock,
+                              self._take, self._drop, self._count_failure)
+        self._install(calibration, builder)
         self.collector = make_collector(calibration.rig, self.ego.at)
 
     # -- sensors in ----------------------------------------------------------------------------
 
     def push(self, sensor: str, raw: RawFrame, now: Now) -> None:
         """Queue a raw frame for decoding and return; `now` is its arrival. Not after close()."""
-        with self._lock:
-            self.received[sensor] += 1
-            queue = self._queues.get(sensor)
-            if queue is None:
-                self.collector.drop(sensor, "unknown_sensor", now)
-                return
-            if len(queue) == QUEUED:
-                queue.popleft()
-                self.collector.drop(sensor, "superseded", now)
-            queue.append((raw, now))
-            self._decode_on(sensor)
+        self._intake.push(sensor, raw, now)
 
     def refuse(self, sensor: str, reason: str, now: Now) -> None:
         """A message that could not be read: counted, and the bundle knows why it is missing."""
-        with self._lock:
-            self.received[sensor] += 1
-        self._drop(sensor, reason, now)
-
-    def _drop(self, sensor: str, reason: str, now: Now) -> None:
-        with self._lock:
-            self.collector.drop(sensor, reason, now)
-        self._arrived.set()
+        self._intake.refuse(sensor, reason, now)
 
     def push_odometry(self, stamp_ns: int, odom_from_base, linear, angular) -> None:
         """odom_from_base with the twist in base_link [m/s, rad/s]."""
@@ -139,9 +117,10 @@ class Perception:
         if before != after:
             raise ConfigError(f"recalibrate: rig '{calibration.rig.name}' has the sensors "
                               f"{', '.join(after)}; until now there were {', '.join(before)}")
-        steps = self._steps_of(calibration)
+        ingest, builder = self._steps_of(calibration)
+        self._intake.install(calibration.rig, ingest)
         with self._lock:
-            self._install(calibration, *steps)
+            self._install(calibration, builder)
 
     # -- outputs out ---------------------------------------------------------------------------
 
@@ -151,30 +130,40 @@ class Perception:
         self._arrived.clear()
 
     def next_wakeup_ns(self) -> int | None:
-        """Monotonic time by which tick() wants to be called even if nothing arrives."""
+        """Monotonic time by which open() wants to be called even if nothing arrives."""
         with self._lock:
             return self.collector.next_wakeup_ns()
 
-    def tick(self, now: Now) -> Output | None:
-        """The next output, if a bundle closes now. One that fails with an error of ours is counted
-        and kept as `last_failure`, not raised."""
+    def open(self, now: Now) -> Frame | Failure | None:
+        """The next frame for the stages, if a bundle closes now; a failure if nothing is in it."""
         with self._lock:
             bundle = self.collector.poll(now)
         if bundle is None:
             return None
+        frame = Frame(bundle, self._trace_of(bundle, now), self.plan)
+        if not any(slot.present for slot in bundle.slots.values()):
+            return self.fail(frame, str(NoSensorData("no sensor contributed (" + "; ".join(
+                f"{name}: {slot.reason}" for name, slot in bundle.slots.items()) + ")")))
+        return frame
+
+    def tick(self, now: Now) -> Output | None:
+        """The next output, if a bundle closes now. One that fails with an error of ours is counted
+        and kept as `last_failure`, not raised."""
+        frame = self.open(now)
+        if isinstance(frame, Failure):
+            self.last_failure = frame
+        if not isinstance(frame, Frame):
+            return None
         try:
-            if not any(slot.present for slot in bundle.slots.values()):
-                raise NoSensorData("no sensor contributed (" + "; ".join(
-                    f"{name}: {slot.reason}" for name, slot in bundle.slots.items()) + ")")
-            return self.process(bundle, self._trace_of(bundle, now))
+            return self._through(frame)
         except PerceptionError as err:
-            self._fail(str(err))
-            self.last_failure = Failure(bundle.t_ref_ns, str(err), self._carried_on(bundle))
+            self.last_failure = self.fail(frame, str(err))
             return None
 
     def process(self, bundle: SensorBundle, trace: Trace,
                 modalities: Sequence[Modality] = MODALITIES,
-                score_threshold: float | None = None, history: History = "keep") -> Output:
+                score_threshold: float | None = None, history: History = "keep",
+                plan: Plan = PLANS[0]) -> Output:
         """One bundle through all stages. One caller at a time.
 
         Args:
@@ -182,36 +171,91 @@ class Perception:
             history: "keep" on using and filling the memory, "skip" it for this frame, which is
                 taken for itself then, or "reset" it before.
         """
+        return self._through(Frame(bundle, trace, plan, tuple(modalities), history,
+                                   score_threshold))
+
+    def _through(self, frame: Frame) -> Output:
+        try:
+            self.extract(frame)
+            self.fuse(frame)
+            return self.decide(frame)
+        finally:
+            frame.let_go()
+
+    # -- stages --------------------------------------------------------------------------------
+
+    def extract(self, frame: Frame) -> None:
+        """Tensors of all sensors, and the features of each. One caller at a time."""
         with self._lock:
-            builder, installed = self._builder, self._installed
+            workspaces, installed = self._workspaces, self._installed
+        frame.workspace, frame.workspaces = workspaces.take(), workspaces
         ego = self.ego.snapshot()
-        now = Moment(bundle.t_ref_ns, ego.at(bundle.t_ref_ns),
-                     (bundle.epoch, ego.generation, installed))
+        stamp = frame.bundle.t_ref_ns
+        frame.moment = Moment(stamp, ego.at(stamp),
+                              (frame.bundle.epoch, ego.generation, installed))
+        frame.generation = ego.generation
         start = self._clock()
-        inputs = builder.build(bundle, ego, modalities=modalities)
-        trace.add("inputs", start, self._clock())
-        features = {name: self._features.of(name, bundle.slots[name].newest, trace)
+        bundle, wanted = self._planned(frame)
+        inputs = frame.workspace.builder.build(bundle, ego, modalities=wanted)
+        frame.inputs, frame.plane = inputs, inputs.plane.copy()
+        frame.trace.add("inputs", start, self._clock())
+        frame.feeds = self.stages.extract(inputs, frame.trace)
+        if self.want_occupancy:
+            frame.occupancy = self._occupied(frame.workspace.builder, inputs)
+        features = {name: self._features.of(name, bundle.slots[name].newest, frame.trace)
                     for name in inputs.camera_slots}
-        if history == "reset":
+        frame.feeds["camera"] = self.stages.put_cameras(inputs, features, frame.workspace.camera)
+
+    def fuse(self, frame: Frame) -> None:
+        """Features and the past into one map. One caller at a time, frames in order."""
+        if frame.history == "reset":
             self.stages.memory.reset()
-        maps = self.stages.run(inputs, features, trace, ALONE if history == "skip" else now)
+        moment = Moment(0, None) if frame.history == "skip" else frame.moment
+        frame.fused, frame.history_s = self.stages.fuse(
+            frame.feeds, frame.trace, moment, frame.plan.history)
+        frame.let_go()
+
+    def decide(self, frame: Frame) -> Output:
+        """The map into boxes and tracks. One caller at a time, frames in order."""
+        bundle, trace = frame.bundle, frame.trace
+        heat, boxes = self.stages.decide(frame.fused, trace)
         start = self._clock()
-        shown = self._shown_score if score_threshold is None else score_threshold
-        found = heads.decode(maps.heat, maps.boxes, inputs.plane, self.manifest,
+        shown = self._shown_score if frame.score_threshold is None else frame.score_threshold
+        found = heads.decode(heat, boxes, frame.plane, self.manifest,
                              min(shown, self.tracker.settings.faint_score))
-        tracks = self.tracker.update(found, now.odom_from_base, bundle.t_ref_ns, bundle.epoch,
-                                     ego.generation)
+        tracks = self.tracker.update(found, frame.moment.odom_from_base, bundle.t_ref_ns,
+                                     bundle.epoch, frame.generation)
+        self._known_tracks = self.tracker.frozen()
         found = found[found.score > shown]
         trace.add("post", start, self._clock())
         return Output(bundle.t_ref_ns, bundle.epoch, bundle.sequence, found,
-                      self._reasons(bundle, now), bundle, trace,
-                      self._occupied(builder, inputs) if self.want_occupancy else None,
-                      maps.history_s, tracks)
+                      self._reasons(frame), bundle, trace, frame.occupancy, frame.history_s, tracks,
+                      frame.plan.name)
+
+    def fail(self, frame: Frame, text: str) -> Failure:
+        """Count a frame that gives no output."""
+        self._count_failure(text)
+        bundle = frame.bundle
+        return Failure(bundle.t_ref_ns, text, self.predict(bundle.t_ref_ns, bundle.epoch),
+                       bundle.epoch)
+
+    def predict(self, t_ref_ns: int, epoch: int) -> Tracks | None:
+        """The tracks carried on to a time without detections, as long as they mean something.
+        Any thread may call."""
+        ego = self.ego.snapshot()
+        return self._known_tracks.predict(t_ref_ns, ego.at(t_ref_ns), epoch, ego.generation)
+
+    # -- about itself --------------------------------------------------------------------------
+
+    @property
+    def received(self) -> Counter[str]:
+        """Messages, by sensor."""
+        return self._intake.received
 
     def condition(self) -> Condition:
         """Counts and faults as they are now; the other threads go on counting."""
         with self._lock:
-            faults = {f"clock.{name}": fault for name, monitor in self.monitors.items()
+            faults = {f"clock.{name}": fault for name, monitor in self._intake.monitors.items()
                       if (fault := monitor.fault()) is not None}
             shift_ns = self.collector.clock.shift_ns
             if shift_ns:
@@ -225,50 +269,83 @@ class Perception:
             return Condition(dict(self.received), drops, dict(self.failures),
                              faults, self.collector.advice(), bool(shift_ns))
 
-    def warm_up(self) -> None:
-        """Compile and touch everything that the first frame would otherwise wait for."""
+    def warm_up(self) -> dict[str, int]:
+        """Compile and touch everything that the first frame would otherwise wait for.
+
+        Returns what every plan takes from the bundle to its boxes [ns], with the pictures'
+        features there.
+        """
         empty = empty_bundle(self._calibration.rig)
         full = replace(empty, slots=synthetic_slots(self._calibration, self.manifest))
         wanted, self.want_occupancy = self.want_occupancy, True
         for bundle in (empty, full, full):
-            self.process(bundle, Trace(0, 0))
+            for plan in PLANS:
+                self.process(bundle, Trace(0, 0), plan=plan)
         self.want_occupancy = wanted
+        costs = {plan.name: self._benchmark(full, plan) for plan in PLANS}
         self._features.clear()
         self.stages.memory.reset()
         self.tracker = Tracker(self.tracker.classes, self.tracker.settings)
+        self._known_tracks = self.tracker.frozen()
+        return costs
 
     def close(self) -> None:
         """Stop all threads and give back the engines. What is pushed from now on is ignored."""
-        with self._lock:
-            self._closed = True
-        for pool in (self._clouds, self._pictures):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._intake.close()
         self._features.close()
         self.stages.close()
+
+    def _benchmark(self, bundle: SensorBundle, plan: Plan) -> int:
+        """The median of a few runs [ns]."""
+        times = []
+        for _ in range(BENCHMARK_RUNS):
+            start = self._clock()
+            self.process(bundle, Trace(0, 0), plan=plan)
+            times.append(self._clock() - start)
+        return sorted(times)[BENCHMARK_RUNS // 2]
 
     # -- inside --------------------------------------------------------------------------------
 
     def _steps_of(self, calibration: Calibration) -> tuple[Ingest, InputBuilder]:
         return Ingest(self.manifest, calibration), InputBuilder(self.manifest, calibration)
 
-    def _install(self, calibration: Calibration, ingest: Ingest, builder: InputBuilder) -> None:
-        rig = calibration.rig
-        self._calibration, self._ingest, self._builder = calibration, ingest, builder
+    def _install(self, calibration: Calibration, builder: InputBuilder) -> None:
+        """Frames that are on their way keep what they have."""
+        self._calibration = calibration
         self._installed += 1
-        self.monitors = {name: StampMonitor(name, sensor, rig.modality(name) == "lidar")
-                         for name, sensor in rig.sensors.items()}
+        installed, ready = self._installed, [builder]
+
+        def make() -> Workspace:
+            made = ready.pop() if ready else InputBuilder(self.manifest, calibration)
+            return Workspace(made, self.stages.staging(), installed)
+
+        self._workspaces = Workspaces(make)
         self._features.clear()
-        # sensor -> stamp -> arrived, decoding began, ended [monotonic ns]
-        self._timings: dict[str, OrderedDict[int, tuple[int, int, int]]] = {}
+
+    def _take(self, sensor: str, frame: SensorFrame, now: Now) -> None:
+        """A decoded frame: its backbone begins at once, if it is a picture."""
+        with self._lock:
+            if isinstance(frame, CameraFrame) and self.deployment.early_extraction:
+                self._features.arrived(sensor, frame, self.plan.cameras)
+            self.collector.push(sensor, frame, now)
+        self._arrived.set()
+
+    def _drop(self, sensor: str, reason: str, now: Now) -> None:
+        with self._lock:
+            self.collector.drop(sensor, reason, now)
+        self._arrived.set()
+
+    def _count_failure(self, text: str) -> None:
+        with self._lock:
+            known = text in self.failures or len(self.failures) < KINDS_OF_FAILURE
+            self.failures[text if known else "others"] += 1
 
     def _trace_of(self, bundle: SensorBundle, now: Now) -> Trace:
         """A trace that holds when this bundle's frames came and how long they were decoded."""
-        t_ref = now.mono_ns - int((now.ros_ns - bundle.t_ref_ns) / (now.rate or 1.0))
-        keys = [(name, frame.stamp_ns) for name, slot in bundle.slots.items()
-                for frame in slot.frames]
-        with self._lock:
-            timings = [found for name, stamp in keys
-                       if (found := self._timings.get(name, {}).get(stamp)) is not None]
+        age_ns = self.collector.clock.lag_ns(now, bundle.t_ref_ns)
+        t_ref = now.mono_ns - int(age_ns / (now.rate or 1.0))
+        timings = self._intake.timings((name, frame.stamp_ns) for name, slot in bundle.slots.items()
+                                       for frame in slot.frames)
         last = max((arrived for arrived, _, _ in timings), default=now.mono_ns)
         ready = last if bundle.closed_by == "complete" else now.mono_ns
         trace = Trace(t_ref, max(ready, t_ref))
@@ -276,65 +353,23 @@ class Perception:
             trace.add("decode", start, end)
         return trace
 
-    def _decode_on(self, sensor: str) -> None:
-        """Give the pool the sensor's next frame, if there is one; called with the lock held.
+    def _planned(self, frame: Frame) -> tuple[SensorBundle, tuple[Modality, ...]]:
+        """The bundle as the plan wants it, and the modalities to use of it."""
+        plan, bundle = frame.plan, frame.bundle
+        leave = {"camera": plan.cameras == "none", "lidar": not plan.lidar,
+                 "radar": not plan.radar}
+        wanted = tuple(m for m in frame.modalities if not leave[m])
+        if plan.cameras == "reused":
+            bundle = replace(bundle, slots=self._features.reused(bundle))
+        return bundle, wanted
 
-        One job a sensor: two would hand its frames over out of order.
-        """
-        if self._queues[sensor] and sensor not in self._decoding and not self._closed:
-            self._decoding.add(sensor)
-            is_camera = sensor in self._calibration.rig.cameras
-            pool = self._pictures if is_camera else self._clouds
-            pool.submit(self._decode_next, sensor)
-
-    def _decode_next(self, sensor: str) -> None:
-        """Decode the oldest waiting frame of a sensor, hand it over, and ask for the next."""
-        with self._lock:
-            raw, arrived = self._queues[sensor].popleft()
-            stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)
-            ingest = self._ingest
-        start = self._clock()
-        try:
-            frame = ingest.decode(sensor, raw, stamp)
-            self._hand_over(sensor, frame, arrived, (arrived.mono_ns, start, self._clock()))
-        except BadMessage as err:
-            self._drop(sensor, err.reason, arrived)
-        except Exception as err:  # a fault of ours must be seen, and must not end the pool
-            self._fail(f"{sensor}: {type(err).__name__}: {err}")
-            self._drop(sensor, "internal_error", arrived)
-        finally:
-            with self._lock:
-                self._decoding.discard(sensor)
-                self._decode_on(sensor)
-
-    def _fail(self, text: str) -> None:
-        with self._lock:
-            known = text in self.failures or len(self.failures) < KINDS_OF_FAILURE
-            self.failures[text if known else "others"] += 1
-
-    def _hand_over(self, sensor: str, frame: SensorFrame, arrived: Now,
-                   timing: tuple[int, int, int]) -> None:
-        with self._lock:
-            timings = self._timings.setdefault(sensor, OrderedDict())
-            timings.setdefault(frame.stamp_ns, timing)  # a repeated stamp came before
-            while len(timings) > KEPT_TIMINGS:
-                timings.popitem(last=False)
-            if isinstance(frame, CameraFrame):
-                self._features.arrived(sensor, frame)
-            self.collector.push(sensor, frame, _later(arrived, timing[2]))
-        self._arrived.set()
-
-    def _reasons(self, bundle: SensorBundle, now: Moment) -> tuple[str, ...]:
-        rig = self._calibration.rig
+    def _reasons(self, frame: Frame) -> tuple[str, ...]:
+        rig, bundle = self._calibration.rig, frame.bundle
         absent = [f"{name}: {slot.reason}" for name, slot in bundle.slots.items()
                   if rig.sensors[name].required and slot.reason != "ok"]
-        return (*absent, *(() if now.odom_from_base is not None else ("no_ego_motion",)))
-
-    def _carried_on(self, bundle: SensorBundle) -> Tracks | None:
-        """The tracks at a time without detections, as long as they mean something."""
-        ego = self.ego.snapshot()
-        return self.tracker.predict(bundle.t_ref_ns, ego.at(bundle.t_ref_ns), bundle.epoch,
-                                    ego.generation)
+        planned = () if frame.plan is PLANS[0] else (f"plan: {frame.plan.name}",)
+        blind = () if frame.moment.odom_from_base is not None else ("no_ego_motion",)
+        return (*absent, *planned, *blind)
 
     def _occupied(self, builder: InputBuilder, inputs: Inputs) -> np.ndarray:
         """(Y, X) int8, every lidar's rays cast from its own place."""
@@ -343,10 +378,3 @@ class Perception:
             return self._occupancy.unseen().reshape(shape)
         return self._occupancy.update(cloud.points, cloud.origins[:, :2], inputs.plane,
                                       cloud.source).reshape(shape)
-
-
-def _later(now: Now, mono_ns: int) -> Now:
-    """The same clocks at a later monotonic time: decoding belongs to a frame's way, and the
-    collector predicts from it how long to wait for the next."""
-    passed = round((mono_ns - now.mono_ns) * now.rate)
-    return replace(now, mono_ns=mono_ns, ros_ns=now.ros_ns + passed)

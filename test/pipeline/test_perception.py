@@ -7,7 +7,8 @@ from small_car import LIDAR, MS, calibration, frames
 
 from perception_bev.errors import ConfigError, EngineFailed
 from perception_bev.geometry import SE3
-from perception_bev.pipeline.perception import KINDS_OF_FAILURE, QUEUED
+from perception_bev.pipeline.intake import QUEUED
+from perception_bev.pipeline.perception import KINDS_OF_FAILURE
 from perception_bev.raw import EncodedImage, RawCloud
 
 SENSORS = {"front", "top", "nose"}
@@ -79,7 +80,7 @@ def test_a_fault_in_a_decoder_is_counted_and_does_not_end_the_pool(tiny_model, m
     with Drive(tiny_model) as drive:
         warmed(drive)
         with monkeypatch.context() as patch:
-            patch.setattr(drive.perception._ingest, "decode", lambda *_: 1 / 0)
+            patch.setattr(drive.perception._intake._ingest, "decode", lambda *_: 1 / 0)
             output, = drive.cycle(3)
         after, = drive.cycle(4)
         condition = drive.perception.condition()
@@ -115,7 +116,7 @@ def test_an_engine_that_fails_costs_its_bundle_only(tiny_model):
 def test_failures_of_ever_new_texts_do_not_fill_the_memory(tiny_model):
     with Drive(tiny_model) as drive:
         for k in range(100):
-            drive.perception._fail(f"error {k}")
+            drive.perception._count_failure(f"error {k}")
         failures = drive.perception.condition().failures
     assert len(failures) == KINDS_OF_FAILURE + 1
     assert failures["others"] == 100 - KINDS_OF_FAILURE
@@ -125,21 +126,21 @@ def test_newest_frames_win_while_the_decoder_is_busy(tiny_model, monkeypatch):
     import threading
     begun, go_on = threading.Event(), threading.Event()
     with Drive(tiny_model) as drive:
-        perception, decode = drive.perception, drive.perception._ingest.decode
+        perception, decode = drive.perception, drive.perception._intake._ingest.decode
 
         def slow(sensor, raw, stamp):
             begun.set()
             assert go_on.wait(60)
             return decode(sensor, raw, stamp)
 
-        monkeypatch.setattr(perception._ingest, "decode", slow)
+        monkeypatch.setattr(perception._intake._ingest, "decode", slow)
         raws = [frames(START_NS + k * MS)["front"] for k in range(100)]
         drive.passed_ns = 100 * MS
         perception.push("front", raws[0], drive.now())
         wait_for(begun.is_set)
         for raw in raws[1:]:
             perception.push("front", raw, drive.now())
-            assert len(perception._queues["front"]) <= QUEUED
+            assert perception._intake.waiting("front") <= QUEUED
         go_on.set()
         drive.settle()
         condition = perception.condition()
@@ -210,7 +211,7 @@ def test_two_pictures_of_one_time_are_two_pictures(tiny_model):
     """Recordings without stamps: what is remembered of a picture is not taken for another."""
     with Drive(tiny_model) as drive:
         perception = drive.perception
-        first, second = (perception._ingest.bundle(sample_of(k)) for k in (0, 1))
+        first, second = (perception._intake._ingest.bundle(sample_of(k)) for k in (0, 1))
         a, b, c = (perception.process(x, trace()).boxes for x in (first, second, first))
     assert same_boxes(a, c) and not same_boxes(a, b)
 
@@ -234,7 +235,7 @@ def test_a_modality_that_is_not_wanted_is_not_run(tiny_model, wanted, run):
     with Drive(tiny_model) as drive:
         engines = counted(drive.perception)
         output = drive.perception.process(
-            drive.perception._ingest.bundle(sample_of(0)), trace(), wanted)
+            drive.perception._intake._ingest.bundle(sample_of(0)), trace(), wanted)
     assert {n for n, count in calls(engines).items() if count} == run | {"fuse", "decide"}
     assert np.isfinite(output.boxes.centre).all()
 
@@ -242,7 +243,7 @@ def test_a_modality_that_is_not_wanted_is_not_run(tiny_model, wanted, run):
 def test_every_modality_matters(tiny_model):
     subsets = [(), ("camera",), ("lidar",), ("radar",), ("camera", "lidar", "radar")]
     with Drive(tiny_model) as drive:
-        bundle = drive.perception._ingest.bundle(sample_of(0))
+        bundle = drive.perception._intake._ingest.bundle(sample_of(0))
         found = [drive.perception.process(bundle, trace(), subset).boxes for subset in subsets]
     assert all(not same_boxes(a, b) for i, a in enumerate(found) for b in found[:i])
 
@@ -251,9 +252,9 @@ def test_what_a_missing_sensor_saw_before_does_not_matter(tiny_model):
     """Buffers that hold yesterday's features are masked."""
     with Drive(tiny_model) as drive:
         perception = drive.perception
-        blind = perception._ingest.bundle(sample_of(0))
+        blind = perception._intake._ingest.bundle(sample_of(0))
         fresh = perception.process(blind, trace(), ("lidar",)).boxes
-        perception.process(perception._ingest.bundle(sample_of(5)), trace())
+        perception.process(perception._intake._ingest.bundle(sample_of(5)), trace())
         assert same_boxes(fresh, perception.process(blind, trace(), ("lidar",)).boxes)
 
 
@@ -370,7 +371,7 @@ def test_a_vehicle_without_lidar_has_seen_nothing(tiny_model):
     perception.warm_up()
     perception.want_occupancy = True
     sample = sample_of(0)
-    output = perception.process(perception._ingest.bundle(sample), trace())
+    output = perception.process(perception._intake._ingest.bundle(sample), trace())
     perception.close()
     assert (output.occupancy == -1).all()
 
@@ -397,7 +398,7 @@ def test_two_lidars_cast_their_rays_from_their_own_places(tiny_model):
             "left": (RawCloud(START_NS, "top", wall),)}
     perception = Perception(tiny_model, both, QUICK, lambda: 0)
     perception.want_occupancy = True
-    bundle = perception._ingest.bundle(dataclasses.replace(one, raw=raws))
+    bundle = perception._intake._ingest.bundle(dataclasses.replace(one, raw=raws))
     seen = perception.process(bundle, trace()).occupancy  # cells of 1 m, y from -8
     perception.close()
     assert seen[14, 12] == 100

@@ -92,7 +92,7 @@ def test_nothing_is_lost_uncounted(tiny_model, decode_threads):
         try:
             for future in pushing:
                 future.result()
-            wait_for(lambda: not perception._decoding, "decoding")
+            wait_for(lambda: not perception._intake.busy, "decoding")
         finally:
             crowd.over.set()
         recalibrated, read = (f.result() for f in others[1:])
@@ -115,7 +115,7 @@ def test_decoded_in_order_by_many_threads(tiny_model, monkeypatch):
     """A slow first frame does not let the second overtake."""
     perception = Perception(tiny_model, calibration(), replace(QUICK, decode_threads=4),
                             time.monotonic_ns)
-    decode, begun, release = perception._ingest.decode, [], Event()
+    decode, begun, release = perception._intake._ingest.decode, [], Event()
 
     def slow(sensor, raw, stamp):
         begun.append(raw.stamp_ns)
@@ -123,7 +123,7 @@ def test_decoded_in_order_by_many_threads(tiny_model, monkeypatch):
             assert release.wait(60)
         return decode(sensor, raw, stamp)
 
-    monkeypatch.setattr(perception._ingest, "decode", slow)
+    monkeypatch.setattr(perception._intake._ingest, "decode", slow)
     base = now()
     for k in range(2):
         stamp = base.ros_ns + k * MS
@@ -131,7 +131,7 @@ def test_decoded_in_order_by_many_threads(tiny_model, monkeypatch):
         perception.push("nose", frames(stamp)["nose"], moment)
         wait_for(lambda: begun)
     release.set()
-    wait_for(lambda: not perception._decoding)
+    wait_for(lambda: not perception._intake.busy)
     perception.close()
     assert begun == sorted(begun) and len(begun) == 2
     assert perception.collector.waiting == 2 and not perception.condition().drops

@@ -60,7 +60,7 @@ class Drive:
         self.settle()
 
     def settle(self) -> None:
-        wait_for(lambda: not self.perception._decoding, "decoding")
+        wait_for(lambda: not self.perception._intake.busy, "decoding")
 
     def cycle(self, number: int, raws: Mapping[str, RawFrame] | None = None,
               seed: int | None = None) -> list[Output]:

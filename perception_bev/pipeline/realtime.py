@@ -1,0 +1,67 @@
+"""Pipeline: what is asked of the operating system for punctuality. What it does not permit is
+returned as a text, for `status`, and left out; None: done, or nothing was asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from collections.abc import Sequence
+
+MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
+PR_SET_PDEATHSIG = 1  # sys/prctl.h
+
+
+def pin(cores: Sequence[int]) -> str | None:
+    """Threads that are started from now on, and this one, stay on these CPUs; none: anywhere."""
+    if not cores:
+        return None
+    try:
+        os.sched_setaffinity(0, set(cores))
+    except (OSError, ValueError) as err:
+        return f"cores {', '.join(map(str, cores))}: {err}"
+    return None
+
+
+def first_in_first_out(priority: int) -> str | None:
+    """SCHED_FIFO for this thread and those it starts; 0: as before."""
+    if priority <= 0:
+        return None
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError as err:
+        return f"SCHED_FIFO {priority}: {err.strerror} (needs CAP_SYS_NICE or an rtprio limit)"
+    return None
+
+
+def be_nice(nice: int) -> str | None:
+    """The process's niceness; 0: as before."""
+    if nice == 0:
+        return None
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except OSError as err:
+        return f"nice {nice}: {err.strerror} (needs CAP_SYS_NICE or a nice limit)"
+    return None
+
+
+def lock_memory(wanted: bool) -> str | None:
+    """mlockall: nothing of this process is swapped out, or read again from a file."""
+    if not wanted:
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
+        return (f"mlockall: {os.strerror(ctypes.get_errno())} (needs CAP_IPC_LOCK or a memlock "
+                "limit)")
+    return None
+
+
+def freeze_gc() -> None:
+    """What there is now is never looked at again by the garbage collector."""
+    gc.collect()
+    gc.freeze()
+
+
+def die_with_parent(signal: int) -> None:
+    """The kernel sends this signal when the thread that started this process ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)

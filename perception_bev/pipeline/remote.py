@@ -1,0 +1,113 @@
+"""Pipeline: an engine that lives in a worker process, behind the protocol of engines.
+
+A call writes its tensors into shared memory, says so over a socket and waits for the answer there.
+The socket ends with the worker, so that a death is known at once and nobody has to look for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from perception_bev.engines.base import TensorSpec, check_feeds
+from perception_bev.errors import EngineFailed, WorkerLost
+from perception_bev.pipeline.shared import Layout, SharedNode
+
+ASK = b"?"
+DONE = b"."  # an answer; any other is the text of an error
+LONGEST = 4096  # [bytes] of such a text
+
+
+class RemoteEngine:
+    """One engine of one worker, over all its restarts. One caller at a time."""
+
+    def __init__(self, name: str, worker: str, timeout_s: float,
+                 hangs: Callable[[str], None]) -> None:
+        """
+        Args:
+            timeout_s: how long one call may take.
+            hangs: called with the reason when it took longer; the worker is to be killed then.
+        """
+        self.name, self._worker, self._timeout_s, self._hangs = name, worker, timeout_s, hangs
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self._client = None
+        self._line: socket.socket | None = None
+        self._why = f"worker '{worker}' is starting"
+        self._calls = threading.Lock()
+
+    def describe(self, node: SharedNode, inputs: tuple[TensorSpec, ...],
+                 outputs: tuple[TensorSpec, ...]) -> None:
+        """Take the specs that the worker found; EngineFailed when a restart changed them."""
+        if self._client is None:
+            self.inputs, self.outputs = inputs, outputs
+            self._requests, self._responses = Layout(inputs), Layout(outputs)
+            self._client = node.client(self.name, self._requests)
+        elif (inputs, outputs) != (self.inputs, self.outputs):
+            raise EngineFailed(f"engine {self.name}: its file changed while the worker was away")
+
+    def connect(self, line: socket.socket) -> None:
+        """Calls go over this line from now on."""
+        line.settimeout(self._timeout_s)
+        self._line = line
+
+    def disconnect(self, why: str) -> None:
+        """The call that waits now and all later ones raise WorkerLost with this reason."""
+        self._why = why
+        line, self._line = self._line, None
+        if line is None:
+            return
+        try:
+            line.shutdown(socket.SHUT_RDWR)  # wakes who waits
+        except OSError:  # its other end is gone already
+            pass
+        with self._calls:
+            line.close()
+
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        check_feeds(feeds, self.inputs)
+        with self._calls:
+            line = self._line
+            if line is None:
+                raise WorkerLost(f"engine {self.name}: {self._why}")
+            request = self._client.loan_slice_uninit(self._requests.size)
+            self._requests.write(request.payload(), feeds)
+            pending = request.assume_init().send()
+            self._ask(line)
+            return self._responses.read(self._answer(pending).payload())
+
+    def close(self) -> None:
+        """Give back the shared memory; the supervisor ends the worker."""
+        self.disconnect("the supervisor is closed")
+        with self._calls:
+            self._client = None
+
+    def _ask(self, line: socket.socket) -> None:
+        """Wake the worker and wait until it is done."""
+        try:
+            line.send(ASK)
+            reply = line.recv(LONGEST)
+        except TimeoutError:
+            why = f"worker '{self._worker}' hangs: no answer in {self._timeout_s * 1e3:.0f} ms"
+            self._hangs(why)
+            raise WorkerLost(f"engine {self.name}: {why}") from None
+        except OSError:  # the line broke
+            reply = b""
+        if not reply:
+            raise WorkerLost(f"engine {self.name}: {self._end()}")
+        if reply != DONE:
+            raise EngineFailed(reply.decode(errors="replace"))
+
+    def _answer(self, pending):
+        response = pending.receive()
+        if response is None:
+            raise EngineFailed(f"engine {self.name}: worker '{self._worker}' answered with nothing")
+        return response
+
+    def _end(self) -> str:
+        """Why the line ended: the supervisor's reason, or none is known yet."""
+        return (self._why if self._line is None
+                else f"worker '{self._worker}' died while it computed")
