@@ -13,6 +13,7 @@ from typing import Literal
 from perception_bev.errors import ConfigError
 from perception_bev.latency.costs import MS, Costs
 
+MAX_PATIENCE = 600  # frames until a cost that was guessed from other plans' is tried again
 IN_FLIGHT = 2  # frames that were chosen before the last one is finished
 
 
@@ -59,6 +60,9 @@ class Ladder:
     the dearer plan's cost fits; during its first N frames it is on probation: one strike, and it
     failed. That doubles the N of this step, as long as all steps together stay within
     `recover_ns`. Frames in time while no step is possible count for the next ones.
+
+    A cost that other plans' costs made too dear is a guess (`Costs`): it is put to the test after
+    a step's share of `recover_ns`, and when that fails after twice as long, up to MAX_PATIENCE.
     """
 
     def __init__(self, plans: Sequence[Plan] = PLANS,
@@ -69,7 +73,8 @@ class Ladder:
         self._last = len(self.plans) - 1
         frames = self.settings.recover_ns // self.settings.period_ns - IN_FLIGHT
         self._frames = max(frames, self._last)  # for all steps together
-        self._base = min(self.settings.climb_after, self._frames // max(self._last, 1))
+        self._tested_after = self._frames // max(self._last, 1)
+        self._base = min(self.settings.climb_after, self._tested_after)
         self._lock = threading.Lock()
         self.reset()
 
@@ -82,6 +87,9 @@ class Ladder:
             self._calm = 0  # frames in time since the last strike
             self._strikes = 0
             self._probation = 0  # frames until a step up has succeeded
+            self._waited = 0  # frames in time since the last step
+            self._patience = self._tested_after  # of those, until a guessed cost is put to the test
+            self._doubting = False  # that test is on
             self._finished_ns = 0  # when the last frame was
             self._why = ""
 
@@ -114,12 +122,9 @@ class Ladder:
             floor = min(max(floor, 0), self._last)
             if floor > self._level:
                 self._fall(floor, "the floor")
-            above = self._level - 1
-            if (above >= floor and self._streak >= self._needed[above]
-                    and self._fits(above, remaining_ns, costs, now_ns)):
-                self._climb(above)
-            plan = next((i for i in range(self._level, self._last)
-                         if self._fits(i, remaining_ns, costs, now_ns)), self._last)
+            self._step_up(floor, remaining_ns, costs, now_ns)
+            plan = next((i for i in range(self._level, self._last) if self._fits(
+                i, remaining_ns, costs, now_ns, self._doubting and i == self._level)), self._last)
             if plan > self._level:
                 self._strike(plan, f"{remaining_ns / 1e6:.0f} ms left")
             self._why = self._why if plan else ""
@@ -144,14 +149,25 @@ class Ladder:
         if self._calm >= self._base:
             self._strikes = 0
         self._streak = min(self._streak + periods, self._frames)
+        self._waited += periods
         if self._probation:
             self._probation -= 1
             if not self._probation:
                 self._needed[self._level] = self._base
+                self._patience = self._tested_after if self._doubting else self._patience
+                self._doubting = False
 
-    def _climb(self, to: int) -> None:
-        self._streak -= self._needed[to]
-        self._level, self._strikes, self._probation = to, 0, self._needed[to]
+    def _step_up(self, floor: int, remaining_ns: int, costs: Costs, now_ns: int) -> None:
+        """If one is due, and the plan above fits or the guess that it does not is to be tried."""
+        above = self._level - 1
+        if above < floor or self._streak < self._needed[above]:
+            return
+        fits = self._fits(above, remaining_ns, costs, now_ns)
+        if fits or (self._waited >= self._patience
+                    and self._fits(above, remaining_ns, costs, now_ns, alone=True)):
+            self._streak -= self._needed[above]
+            self._waited, self._doubting, self._strikes = 0, not fits, 0
+            self._level, self._probation = above, self._needed[above]
 
     def _strike(self, to: int, why: str) -> None:
         """The level's plan could not do a frame; `to` could."""
@@ -166,10 +182,14 @@ class Ladder:
     def _double(self, step: int) -> None:
         others = sum(self._needed) - self._needed[step]
         self._needed[step] = max(min(2 * self._needed[step], self._frames - others), 1)
+        if self._doubting:
+            self._patience = min(2 * self._patience, MAX_PATIENCE)
 
     def _fall(self, to: int, why: str) -> None:
         self._level, self._strikes, self._probation, self._why = to, 0, 0, why
+        self._waited, self._doubting = 0, False
 
-    def _fits(self, plan: int, remaining_ns: int, costs: Costs, now_ns: int) -> bool:
-        cost = costs.p95(self.plans[plan].name, now_ns)
+    def _fits(self, plan: int, remaining_ns: int, costs: Costs, now_ns: int,
+              alone: bool = False) -> bool:
+        cost = costs.p95(self.plans[plan].name, now_ns, alone)
         return cost is None or cost <= remaining_ns
