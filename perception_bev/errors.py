@@ -45,5 +45,9 @@ class EngineFailed(PerceptionError):
     """An engine that was loaded raised an error while it ran; no output came of it."""
 
 
+class WorkerLost(EngineFailed):
+    """The process of an engine died, hangs or is starting again; the next call may succeed."""
+
+
 class RecordingError(PerceptionError):
     """A bag or data set is missing, truncated or corrupt; the message says how far it is good."""

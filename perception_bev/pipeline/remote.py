@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -60,10 +61,8 @@ class RemoteEngine:
         line, self._line = self._line, None
         if line is None:
             return
-        try:
+        with suppress(OSError):  # its other end is gone already
             line.shutdown(socket.SHUT_RDWR)  # wakes who waits
-        except OSError:  # its other end is gone already
-            pass
         with self._calls:
             line.close()
 
@@ -92,7 +91,10 @@ class RemoteEngine:
             reply = line.recv(LONGEST)
         except TimeoutError:
             why = f"worker '{self._worker}' hangs: no answer in {self._timeout_s * 1e3:.0f} ms"
-            self._hangs(why)
+            if self._line is line:  # else the supervisor was faster
+                self._why, self._line = why, None  # an answer that comes now is nobody's
+                line.close()
+                self._hangs(why)
             raise WorkerLost(f"engine {self.name}: {why}") from None
         except OSError:  # the line broke
             reply = b""

@@ -15,7 +15,7 @@ class Limits:
     call_s: float = 0.5  # one call, from sending it to its answer
     start_s: float = 30.0  # until it serves
     look_s: float = 0.025  # between two looks at the workers
-    silent_looks: int = 12  # on time, without a heartbeat between them
+    silent_s: float = 0.3  # without a heartbeat, while the looks themselves were on time
     doubt_s: float = 0.06  # age of a heartbeat at which the kernel is asked whether it is stopped
     first_wait_s: float = 0.0  # before the first restart; doubled by every further one
     second_wait_s: float = 0.1
@@ -44,18 +44,17 @@ class Heart:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._last_beat = self._last_look = 0
-        self._silent = 0
+        self._last_beat = self._last_look = self._silent_ns = 0
 
     def look(self, beat_ns: int, now_ns: int) -> bool:
         """Whether it is silent for too long. beat_ns: time of the newest heartbeat."""
-        on_time = now_ns - self._last_look <= 2e9 * self._limits.look_s
+        since_ns = now_ns - self._last_look
         if beat_ns != self._last_beat:
-            self._silent = 0
-        elif on_time:
-            self._silent += 1
+            self._silent_ns = 0
+        elif since_ns <= 2e9 * self._limits.look_s:
+            self._silent_ns += since_ns
         self._last_beat, self._last_look = beat_ns, now_ns
-        return self._silent >= self._limits.silent_looks
+        return self._silent_ns >= self._limits.silent_s * 1e9
 
 
 class BackOff:
