@@ -29,6 +29,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("perception_bev.commands.export", "write a trained network as engine files"),
     "verify": ("perception_bev.commands.verify", "prove that a model computes what it should"),
     "bench": ("bench", "measure one part: sync, rasters, overhead"),
+    "fault": ("perception_bev.commands.fault", "break a running stack on purpose"),
+    "trace": ("perception_bev.commands.trace", "tables and timelines of a run's traces"),
     "show": ("perception_bev.commands.show", "draw a recorded sample with its boxes"),
     "doctor": ("perception_bev.commands.doctor", "check this computer and say what is missing"),
 }
@@ -38,6 +40,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("perception_bev.commands.bench_sync", "frames in, bundles out: time and losses"),
         "rasters": ("perception_bev.commands.bench_rasters", "the rasters that feed the network"),
         "overhead": ("perception_bev.commands.bench_overhead", "what the pipeline itself costs"),
+        "trace": ("perception_bev.commands.bench_trace", "what the trace of a frame costs"),
+        "faults": ("perception_bev.commands.bench_faults", "outputs while something is broken"),
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 Span = tuple[str, int, int]  # name, start, end [monotonic ns]
 
@@ -40,21 +41,23 @@ class Trace:
 
     def milliseconds(self) -> dict[str, float]:
         """Length of every span by name (decode: all frames), the wait, and t_ref -> published."""
-        lengths = {WAIT: (self.ready - self.t_ref) / 1e6}
+        lengths = {WAIT: self.ready - self.t_ref}
         for name, start, end in self.spans:
             name = kind(name)
-            lengths[name] = lengths.get(name, 0.0) + (end - start) / 1e6
+            lengths[name] = lengths.get(name, 0) + end - start
         if self.published is not None:
-            lengths["total"] = (self.published - self.t_ref) / 1e6
-        return lengths
+            lengths["total"] = self.published - self.t_ref
+        return {name: length / 1e6 for name, length in lengths.items()}
 
     def covered_ms(self) -> float:
         """Time from `ready` to the publication in which something was computed: the critical
         path. Queues, copies and the publication itself are not (`IDLE`)."""
         covered, reached = 0, self.ready
-        for name, start, end in sorted(self.spans, key=_start):
-            start, end = max(start, reached), min(end, self.published or end)
-            if end > start and kind(name) not in IDLE:
+        until = self.published
+        for start, end in sorted([(start, end) for name, start, end in self.spans
+                                  if end > reached and kind(name) not in IDLE]):
+            start, end = max(start, reached), end if until is None else min(end, until)
+            if end > start:
                 covered, reached = covered + end - start, end
         return covered / 1e6
 
@@ -65,10 +68,8 @@ class Trace:
         return (self.published - self.ready) / 1e6 - self.covered_ms()
 
 
+@lru_cache(1024)  # names are few: sensors and steps
 def kind(name: str) -> str:
     """What a span is, without whose it is: "decode:front" -> "decode"."""
     return name.partition(":")[0]
 
-
-def _start(span: Span) -> int:
-    return span[1]
