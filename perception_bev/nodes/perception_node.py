@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -24,31 +25,36 @@ from perception_bev.deployment import Deployment, load_deployment
 from perception_bev.errors import CalibrationError, ConfigError, PerceptionError
 from perception_bev.geometry import CameraModel
 from perception_bev.inputs.build import camera_slots
-from perception_bev.latency.report import status_values
-from perception_bev.latency.trace import Trace
+from perception_bev.latency.ladder import PLANS
+from perception_bev.latency.trace_log import TraceLog
 from perception_bev.manifest import load_manifest
 from perception_bev.nodes import spin
 from perception_bev.nodes.clock import ClockReader
+from perception_bev.nodes.contract import Contract, waiting_values
+from perception_bev.nodes.degrade import DegradeReceiver
 from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
 from perception_bev.nodes.subscriptions import Subscriptions
-from perception_bev.pipeline.output import Condition, Output
+from perception_bev.pipeline import punctual
+from perception_bev.pipeline.live import Live
 from perception_bev.pipeline.perception import Perception
 from perception_bev.rig import Calibration, load_rig, resolve
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.tf import TransformTree
 
-IDLE_S = 0.5  # the runner looks around at least so often
 RECHECK_S = 1.0  # how often a calibration from topics is compared with the one in use
 RELOAD_S = 30.0  # until a model that could not be loaded is tried again
 MISSING_PERIOD_S = 1.0  # `status` of an incomplete calibration
-STALE_NS = 1_000_000_000  # an output that is older was not made of fresh stamps
+
+if TYPE_CHECKING:
+    from perception_bev.pipeline.supervisor import Supervisor
 
 PARAMETERS = {
     "rig": ("", "file of the vehicle's sensors (`bev rig init` writes one)"),
     "model": ("", "folder of the model (model.yaml and its engine files)"),
     "deployment": ("", "file of what this computer does; empty: ONNX Runtime on the CPU"),
     "publish_tracks": (True, "publish tracks, tracks/cloud and tracks_autoware"),
+    "trace_file": ("", "file to which the trace of every output is appended, as JSON lines"),
     "autostart": (True, "configure and activate without a lifecycle manager"),
 }
 
@@ -62,13 +68,16 @@ class PerceptionNode(LifecycleNode):
             self.declare_parameter(name, default, ParameterDescriptor(
                 description=text, read_only=name == "autostart"))
         self._perception: Perception | None = None
+        self._supervisor: Supervisor | None = None
+        self._live: Live | None = None
+        self._log: TraceLog | None = None
+        self._degrade: DegradeReceiver | None = None
         self._publications: Publications | None = None
         self._sensor_inputs: Subscriptions | None = None
         self._calibration: Calibration | None = None
         self._followed = False  # a part of the calibration comes from topics
-        self._recheck_at = 0.0  # monotonic [s]
         self._stopping = threading.Event()
-        self._runner: threading.Thread | None = None
+        self._keeper: threading.Thread | None = None
 
     # -- lifecycle -----------------------------------------------------------------------------
 
@@ -83,10 +92,10 @@ class PerceptionNode(LifecycleNode):
         if result != TransitionCallbackReturn.SUCCESS:
             return result
         super().on_activate(state)  # the publishers first: the runner has something to say at once
-        self._stopping = threading.Event()  # of this runner alone: an old one stays stopped
-        self._runner = threading.Thread(target=self._run, args=(self._stopping,), name="runner",
+        self._stopping = threading.Event()  # of this keeper alone: an old one stays stopped
+        self._keeper = threading.Thread(target=self._keep, args=(self._stopping,), name="keeper",
                                         daemon=True)
-        self._runner.start()
+        self._keeper.start()
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -140,106 +149,140 @@ class PerceptionNode(LifecycleNode):
         self._sensor_inputs = Subscriptions(self, self._rig, self._clock_reader, self._tf,
                                             self._infos)
         self._sensor_inputs.perception = self._perception
+        self._degrade = DegradeReceiver(self, self._floor, self._watchdog_gone)
 
     def _stop(self) -> None:
-        """End the runner, then the subscriptions; nothing is pushed or published any more."""
+        """End the pipeline, then the subscriptions; nothing is pushed or published any more."""
         self._stopping.set()
-        if self._runner is not None:
-            self._runner.join(timeout=5.0)
-            self._runner = None
+        if self._keeper is not None:
+            self._keeper.join(timeout=5.0)
+            self._keeper = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._sensor_inputs is not None:
             self._sensor_inputs.destroy()
             self._sensor_inputs = None
+        if self._degrade is not None:
+            self._degrade.destroy()
+            self._degrade = None
 
-    def _release(self) -> None:
+    def _unload(self) -> None:
+        """The engines, wherever they are."""
         if self._perception is not None:
             self._perception.close()
             self._perception = None
+        if self._supervisor is not None:
+            self._supervisor.close()
+            self._supervisor = None
+
+    def _release(self) -> None:
+        self._unload()
         if self._publications is not None:
             self._publications.destroy(self)
             self._publications = None
 
-    # -- the runner's thread -------------------------------------------------------------------
+    # -- the keeper's thread -------------------------------------------------------------------
 
-    def _run(self, stopping: threading.Event) -> None:
-        """Outputs as they become due, until the node is deactivated."""
-        while not stopping.is_set():
+    def _keep(self, stopping: threading.Event) -> None:
+        """Complete the calibration, begin, and follow what may change, until deactivated."""
+        pause_s = 0.0
+        while not stopping.wait(pause_s):
             try:
-                if self._perception is None and not self._complete_calibration():
-                    stopping.wait(MISSING_PERIOD_S)
-                    continue
-                self._perception.wait(self._patience_s())
-                self._publish_due()
-                self._follow_calibration()
-            except Exception as err:  # a fault of ours: say so, go on with the next output
+                pause_s = RECHECK_S
+                if self._live is not None:
+                    self._follow_calibration()
+                elif self._perception is not None or self._complete_calibration():
+                    self._begin()
+                else:
+                    pause_s = MISSING_PERIOD_S
+            except Exception as err:  # a fault of ours: say so and go on
                 if stopping.is_set() or not self.context.ok():
                     return
-                with contextlib.suppress(Exception):  # the context may end at any moment
-                    self._say_no_output(self._clock_reader.now().ros_ns, _text_of(err))
+                self._fault(err)
                 # Without engines nothing heals by trying again at once.
-                stopping.wait(0.1 if self._perception is not None else RELOAD_S)
+                pause_s = RECHECK_S if self._perception is not None else RELOAD_S
 
-    def _publish_due(self) -> None:
-        perception = self._perception
-        while (output := perception.tick(self._clock_reader.now())) is not None:
-            self._publish(output)
-        failure, perception.last_failure = perception.last_failure, None
-        if failure is not None:
-            self._publications.tracks(failure.tracks)
-            self._say_no_output(failure.t_ref_ns, failure.text)
+    def _begin(self) -> None:
+        """All threads of the pipeline."""
+        reader, deployment = self._clock_reader, self._deployment
+        if self._value("trace_file"):
+            self._log = TraceLog(self._value("trace_file"))
+        self._contract = Contract(self._publications, self._perception.condition,
+                                  lambda: reader.live, self._notes, self._log)
+        self._live = Live(self._perception, deployment, self._rig.reference.period_ms, reader.now,
+                          reader.live, self._contract, self._costs, self._fault)
+        self._contract.guard = self._live.guard
+        self._floor(self._degrade.floor, self._degrade.reason)
+        punctual.prepare_process(deployment)
+        self._live.start()
 
-    def _say_no_output(self, stamp_ns: int, text: str) -> None:
-        self._publications.status(stamp_ns, DiagnosticStatus.ERROR, f"no output: {text}", {})
+    def _fault(self, err: Exception) -> None:
+        """Tell of an error; the context may end at any moment."""
+        with contextlib.suppress(Exception):
+            self._say_no_output(_text_of(err))
+
+    def _say_no_output(self, text: str) -> None:
+        self._publications.status(self._clock_reader.now().ros_ns, DiagnosticStatus.ERROR,
+                                  f"no output: {text}", waiting_values())
         self.get_logger().error(f"no output: {text}", throttle_duration_sec=10.0)
 
-    def _patience_s(self) -> float:
-        due = self._perception.next_wakeup_ns()
-        if due is None:
-            return IDLE_S
-        return min(max((due - time.monotonic_ns()) / 1e9, 0.0), IDLE_S)
-
-    def _publish(self, output: Output) -> None:
-        self._publications.objects(output)
-        self._publications.tracks(output.tracks)
-        output.trace.published = time.monotonic_ns()
-        level = DiagnosticStatus.OK if output.mode == "full" else DiagnosticStatus.WARN
-        message = output.mode if not output.reasons else (
-            f"{output.mode} ({'; '.join(output.reasons)})")
-        condition = self._perception.condition()
-        notes = {"objects": str(len(output.boxes)),
-                 "tracks": "n/a" if output.tracks is None else str(len(output.tracks)),
-                 "history_s": "n/a" if output.history_s is None else f"{output.history_s:.2f}",
-                 **condition.faults,
-                 "latency.claimed": self._claim(output.trace, condition)}
-        notes |= {f"advice.{i}": text for i, text in enumerate(condition.advice)}
-        notes |= {f"received.{name}": str(n) for name, n in condition.received.items()}
-        notes |= {f"failures.{i}": f"{count} x {text}"
-                  for i, (text, count) in enumerate(condition.failures.items())}
-        self._publications.status(output.t_ref_ns, level, message, status_values(
-            output.bundle, output.trace, condition.drops, notes))
+    def _notes(self) -> dict[str, str]:
+        """What `status` says of the runner, the workers and the watchdog."""
         self._perception.want_occupancy = self._publications.occupancy_wanted
+        live, now = self._live, time.monotonic_ns()
+        floor = PLANS[live.floor].name if live.floor else "none"
+        notes = {"watchdog": self._degrade.watchdog, "floor": floor, "plan.why": live.ladder.why}
+        if live.floor:
+            notes["floor.why"] = self._degrade.reason
+        notes |= {f"heartbeat.{stage}_ms": f"{(now - at) / 1e6:.1f}"
+                  for stage, at in live.runner.beats.items()}
+        notes |= {f"queue.{stage}": str(n) for stage, n in live.overtaken().items()}
+        notes |= {f"realtime.{what}": said for what, said in punctual.refused.items()}
+        if self._log is not None:
+            notes |= {f"trace_file.lost.{why}": str(n) for why, n in self._log.lost.items()}
+        return notes | self._worker_notes()
 
-    def _claim(self, trace: Trace, condition: Condition) -> str:
-        """A latency is claimed for stamps of this computer's clock only: not for recorded ones."""
-        fresh = 0 <= trace.published - trace.t_ref < STALE_NS
-        known = fresh and self._clock_reader.live and not condition.foreign_clock
-        return "yes" if known else "n/a"
+    def _worker_notes(self) -> dict[str, str]:
+        if self._supervisor is None:
+            return {}
+        notes = {}
+        for name, state in self._supervisor.states().items():
+            notes[f"worker.{name}"] = f"{state.state}, restarts {state.restarts}" + (
+                f": {state.reason}" if state.reason else "")
+            notes[f"pid.{name}"] = str(state.pid)
+        return notes
+
+    def _floor(self, name: str | None, reason: str) -> None:
+        """The watchdog's order: the dearest plan that is allowed."""
+        if self._live is None:
+            return
+        try:
+            self._live.floor = 0 if name is None else self._live.ladder.index(name)
+        except ConfigError as err:
+            self.get_logger().warning(f"degrade: {err}", throttle_duration_sec=10.0)
+            return
+        self.get_logger().info(f"floor: {name or 'none'} {reason}".rstrip())
+
+    def _watchdog_gone(self) -> None:
+        self.get_logger().error("the watchdog is gone; its floor is released")
 
     def _complete_calibration(self) -> bool:
         try:
             calibration = resolve(self._rig, self._tf, self._infos)
         except CalibrationError as err:
-            self._say_no_output(self._clock_reader.now().ros_ns, str(err))
+            self._say_no_output(str(err))
             return False
         self._take_calibration(calibration)
-        self._sensor_inputs.perception = self._perception
         return True
 
     def _follow_calibration(self) -> None:
         """Transforms and lenses from topics may change while the node runs."""
-        if not self._followed or time.monotonic() < self._recheck_at:
+        if not self._followed:
             return
-        self._recheck_at = time.monotonic() + RECHECK_S
         try:
             found = resolve(self._rig, self._tf, self._infos)
         except CalibrationError as err:  # a tree that was torn apart says nothing new
@@ -253,17 +296,34 @@ class PerceptionNode(LifecycleNode):
 
     def _take_calibration(self, calibration: Calibration) -> None:
         began = time.monotonic()
-        perception = Perception(self._value("model"), calibration, self._deployment,
-                                time.monotonic_ns, self._collector_class())
+        supervisor = self._workers()
         try:
-            perception.warm_up()
+            perception = Perception(self._value("model"), calibration, self._deployment,
+                                    time.monotonic_ns, self._collector_class(),
+                                    None if supervisor is None else supervisor.engines)
         except Exception:
-            perception.close()
+            if supervisor is not None:
+                supervisor.close()
             raise
-        self._perception, self._calibration = perception, calibration
+        self._perception, self._calibration, self._supervisor = perception, calibration, supervisor
+        try:
+            self._costs = perception.warm_up()
+        except Exception:
+            self._unload()
+            raise
+        if self._sensor_inputs is not None:
+            self._sensor_inputs.perception = perception
         self.get_logger().info(f"ready: rig '{calibration.rig.name}', model "
-                               f"'{perception.manifest.name}', loaded and warm in "
-                               f"{time.monotonic() - began:.2f} s")
+                               f"'{perception.manifest.name}', runner {self._deployment.runner}, "
+                               f"loaded and warm in {time.monotonic() - began:.2f} s")
+
+    def _workers(self) -> Supervisor | None:
+        """The engines' processes, if the deployment wants them."""
+        if self._deployment.runner != "processes":
+            return None
+        from perception_bev.pipeline.supervisor import Supervisor  # iceoryx2 comes with it
+
+        return Supervisor.of_model(Path(self._value("model")), self._deployment)
 
     def _collector_class(self) -> Callable[..., BundleCollector]:
         return {"deadline": Collector, "message_filters": MessageFiltersCollector}[

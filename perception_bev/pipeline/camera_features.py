@@ -73,7 +73,7 @@ class CameraFeatures:
         except CancelledError:  # newer pictures pushed it out while the bundle waited
             # Not kept: it could be pushed out again, for ever, while pictures come too fast.
             features, start, end = self._thread.submit(self._timed, frame).result()
-        trace.add("extract_camera", start, end)
+        trace.add(f"extract_camera:{camera}", start, end)
         return features
 
     def clear(self) -> None:

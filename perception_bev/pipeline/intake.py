@@ -80,10 +80,10 @@ class Intake:
             self.received[sensor] += 1
         self._drop(sensor, reason, now)
 
-    def timings(self, frames: Iterable[tuple[str, int]]) -> list[Timing]:
+    def timings(self, frames: Iterable[tuple[str, int]]) -> list[tuple[str, int, Timing]]:
         """Of frames by sensor and stamp, those that are known."""
         with self._lock:
-            return [found for name, stamp in frames
+            return [(name, stamp, found) for name, stamp in frames
                     if (found := self._timings.get(name, {}).get(stamp)) is not None]
 
     def waiting(self, sensor: str) -> int:

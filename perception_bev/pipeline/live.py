@@ -15,7 +15,7 @@ from perception_bev.deployment import Deployment
 from perception_bev.latency.costs import Costs
 from perception_bev.latency.guard import Guard, GuardSettings
 from perception_bev.latency.ladder import PLANS, Ladder
-from perception_bev.pipeline import realtime
+from perception_bev.pipeline import punctual
 from perception_bev.pipeline.frame import Frame
 from perception_bev.pipeline.outlet import Outlet, Sink
 from perception_bev.pipeline.output import Failure, Output
@@ -80,7 +80,7 @@ class Live:
     # -- threads -------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        realtime.prepare_guard(self._deployment)
+        punctual.prepare_guard(self._deployment)
         self.outlet.run()
 
     def _schedule(self) -> None:
@@ -126,7 +126,7 @@ class Live:
         self.outlet.deliver(made)
 
     def _prepare(self, stage: str) -> None:
-        realtime.prepare_stage(stage, self._deployment)
+        punctual.prepare_stage(stage, self._deployment)
 
     def _patience_s(self) -> float:
         due = self.perception.next_wakeup_ns()

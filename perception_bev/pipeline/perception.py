@@ -228,6 +228,7 @@ class Perception:
         self._known_tracks = self.tracker.frozen()
         found = found[found.score > shown]
         trace.add("post", start, self._clock())
+        trace.plan = frame.plan.name
         return Output(bundle.t_ref_ns, bundle.epoch, bundle.sequence, found,
                       self._reasons(frame), bundle, trace, frame.occupancy, frame.history_s, tracks,
                       frame.plan.name)
@@ -344,13 +345,15 @@ class Perception:
         """A trace that holds when this bundle's frames came and how long they were decoded."""
         age_ns = self.collector.clock.lag_ns(now, bundle.t_ref_ns)
         t_ref = now.mono_ns - int(age_ns / (now.rate or 1.0))
-        timings = self._intake.timings((name, frame.stamp_ns) for name, slot in bundle.slots.items()
-                                       for frame in slot.frames)
-        last = max((arrived for arrived, _, _ in timings), default=now.mono_ns)
+        found = self._intake.timings((name, frame.stamp_ns) for name, slot in bundle.slots.items()
+                                     for frame in slot.frames)
+        last = max((arrived for _, _, (arrived, _, _) in found), default=now.mono_ns)
         ready = last if bundle.closed_by == "complete" else now.mono_ns
-        trace = Trace(t_ref, max(ready, t_ref))
-        for _, start, end in timings:
-            trace.add("decode", start, end)
+        trace = Trace(t_ref, max(ready, t_ref), id=bundle.sequence, stamp_ns=bundle.t_ref_ns)
+        for name, stamp_ns, (arrived, start, end) in found:
+            taken = t_ref + round((stamp_ns - bundle.t_ref_ns) / (now.rate or 1.0))
+            trace.add(f"transport:{name}", min(taken, arrived), arrived)
+            trace.add(f"decode:{name}", start, end)
         return trace
 
     def _planned(self, frame: Frame) -> tuple[SensorBundle, tuple[Modality, ...]]:
