@@ -1,4 +1,8 @@
-"""Latency: the rows about what goes out: output, latency, misses, budget."""
+"""Latency: the rows about what goes out: output, latency, misses, budget.
+
+What cannot be known is "n/a" at OK here: an aggregator takes one STALE row among others for an
+ERROR of the whole. Where nothing at all is known, `Health` makes every row STALE.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +72,7 @@ class LatencyItem:
         self._ages.forget(now)
         spread = self._ages.spread()
         if spread is None:
-            return Row("latency", Level.STALE, f"{NA}: no stamps of this computer's clock")
+            return Row("latency", Level.OK, f"{NA}: no stamps of this computer's clock")
         older = sum(age > self._budget for age in self._ages)
         values = {f"{name}_ms": figure(getattr(spread, name))
                   for name in ("p50", "p95", "p99", "max")}
@@ -95,7 +99,7 @@ class MissItem:
     def row(self, now: int) -> Row:
         self._missed.forget(now)
         if not len(self._missed):
-            return Row("misses", Level.STALE, NA)
+            return Row("misses", Level.OK, NA)
         missed, periods = int(sum(self._missed)), len(self._missed)
         share = missed / periods
         level = max(self._lasting.level(now), Level.WARN if share > self._limit else Level.OK)
@@ -132,7 +136,7 @@ class BudgetItem:
         self._compute.forget(now)
         need = self._need()
         if need is None:
-            return Row("budget", Level.STALE, NA)
+            return Row("budget", Level.OK, f"{NA}: nothing was computed in the last second")
         transport, compute = need
         values = {"transport_p50_ms": figure(transport), "compute_p95_ms": figure(compute),
                   "sum_ms": figure(sum(need)), "budget_ms": figure(self._budget)}

@@ -52,7 +52,7 @@ class SensorItem:
         self._ages.forget(now)
         name = f"sensor {self._name}"
         if self._reason is None and self._received.changed_at is None:
-            return Row(name, Level.STALE, NA, self._values())
+            return Row(name, Level.OK, f"{NA}: not heard of yet", self._values())
         wrong = self._wrong(now)
         self._bad.note(wrong is not None, now)
         level = self._bad.level(now) if wrong is not None else Level.OK
@@ -111,16 +111,21 @@ class StageItem:
         self._limit, self._name = settings.heartbeat_ms, name
         self._bad = persistence(settings)
         self._beat: float | None = None  # when the last frame was finished [monotonic ms]
+        self._awaited = False  # `status` knows the stage, and it has not finished anything yet
 
     def observe(self, said: Said) -> None:
-        age = said.number(f"heartbeat.{self._name}_ms")
+        key = f"heartbeat.{self._name}_ms"
+        age = said.number(key)
         if age is not None:
             self._beat = said.at / 1e6 - age
+        self._awaited = key in said.values and self._beat is None
+        self._bad.note(self._awaited, said.at)
 
     def row(self, now: int) -> Row:
         name = f"stage {self._name}"
         if self._beat is None:
-            return Row(name, Level.STALE, f"{NA}: no frame yet")
+            level = self._bad.level(now) if self._awaited else Level.OK
+            return Row(name, level, f"{NA}: no frame yet", {"heartbeat_ms": NA})
         age = now / 1e6 - self._beat
         self._bad.note(age > self._limit, now)
         wrong = age > self._limit
@@ -168,7 +173,7 @@ class GuardItem:
         values = {"delay_p99.9_ms": figure(self._delay), "margin_ms": figure(self._margin),
                   "limit_ms": figure(self._limit)}
         if self._delay is None:
-            return Row("guard", Level.STALE, f"{NA}: not measured yet", values)
+            return Row("guard", Level.OK, f"{NA}: it never had to fire", values)
         wrong = self._delay > self._limit
         return Row("guard", self._bad.level(now) if wrong else Level.OK,
                    f"delay {self._delay:.1f} ms, margin {figure(self._margin)} ms", values)
