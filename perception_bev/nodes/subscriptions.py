@@ -1,9 +1,13 @@
-"""Nodes: subscriptions to everything that the rig names, and what its holes need."""
+"""Nodes: subscriptions to everything that the rig names, and what its holes need.
+
+Pictures and clouds are taken as bytes and read by `messages/cdr.py`: building the typed message
+would hold up all threads of this process (docs/ingest.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from nav_msgs.msg import Odometry
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -18,9 +22,11 @@ from tf2_msgs.msg import TFMessage
 
 from perception_bev.errors import BadMessage, ConfigError, PerceptionError
 from perception_bev.geometry import CameraModel
-from perception_bev.messages import read
+from perception_bev.messages import cdr, read
+from perception_bev.nodes import serialized
 from perception_bev.nodes.clock import ClockReader
 from perception_bev.pipeline.perception import Perception
+from perception_bev.raw import RawFrame
 from perception_bev.rig import FROM_CAMERA_INFO, FROM_TF, Camera, Radar, Rig, Sensor
 from perception_bev.sync.clock import Now
 from perception_bev.tf import TransformTree
@@ -32,14 +38,21 @@ LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Subscriptions:
-    """Made on activation, destroyed on deactivation. Callbacks read sizes, push and return."""
+    """Made on activation, destroyed on deactivation. Callbacks read sizes, push and return.
+
+    `raw` is how pictures and clouds are taken: "unlocked" (other threads run meanwhile), "rclpy"
+    (its raw=True), or None, typed; the latter two for comparison and where the first cannot be.
+    """
 
     def __init__(self, node: Node, rig: Rig, clock: ClockReader, tf: TransformTree,
-                 infos: dict[str, CameraModel]) -> None:
+                 infos: dict[str, CameraModel],
+                 raw: Literal["unlocked", "rclpy"] | None = "unlocked") -> None:
         self.perception: Perception | None = None  # until the calibration is complete
         self._node, self._rig, self._clock, self._tf, self._infos = node, rig, clock, tf, infos
         self._epoch_number: int | None = None
+        self._raw = raw
         self._made: list[Subscription] = []
+        self._takers: list[serialized.Taker] = []
         try:
             self._subscribe_all()
         except PerceptionError:
@@ -47,9 +60,9 @@ class Subscriptions:
             raise
 
     def _subscribe_all(self) -> None:
-        rig, tf = self._rig, self._tf
-        self._made += [self._subscribe_sensor(name, sensor)
-                       for name, sensor in rig.sensors.items()]
+        rig = self._rig
+        for name, sensor in rig.sensors.items():
+            self._subscribe_sensor(name, sensor)
         self._add(UInt32, "epoch", self._epoch,
                   QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
         if rig.odometry == FROM_TF:
@@ -58,18 +71,32 @@ class Subscriptions:
             self._add(Odometry, rig.odometry_topic, self._odometry, STREAM)
         if rig.odometry == FROM_TF or any(
                 sensor.extrinsics == FROM_TF for sensor in rig.sensors.values()):
-            self._add(TFMessage, "/tf_static", lambda m: tf.set_message(m, static=True), LATCHED)
+            self._subscribe_static()
         for name, camera in rig.cameras.items():
             if camera.intrinsics == FROM_CAMERA_INFO:
                 self._add(CameraInfo, camera.info_topic, self._info_taker(name), SENSOR)
 
+    def _subscribe_static(self) -> None:
+        """Twice: what was published before, and publishers that keep nothing for late comers."""
+        def take(message: TFMessage) -> None:
+            self._tf.set_message(message, static=True)
+
+        quiet = SubscriptionEventCallbacks(incompatible_qos=lambda event: None)
+        self._made.append(self._make(TFMessage, "/tf_static", take, LATCHED,
+                                     event_callbacks=quiet))
+        self._add(TFMessage, "/tf_static", take, STREAM)
+
     def destroy(self) -> None:
+        for taker in self._takers:
+            self._node.remove_waitable(taker)
+        self._takers.clear()
         for subscription in self._made:
             self._node.destroy_subscription(subscription)
         self._made.clear()
 
-    def _subscribe_sensor(self, name: str, sensor: Sensor) -> Subscription:
-        kind, reader = _reader_of(sensor)
+    def _subscribe_sensor(self, name: str, sensor: Sensor) -> None:
+        kind, typed_reader, bytes_reader = _readers_of(sensor)
+        reader = typed_reader if self._raw is None or bytes_reader is None else bytes_reader
 
         def take(message: Any) -> None:
             perception = self.perception
@@ -81,8 +108,28 @@ class Subscriptions:
             except BadMessage as err:
                 self._refuse(perception, name, err, now)
 
-        return self._make(kind, sensor.topic, take, SENSOR,
-                          QoSOverridingOptions.with_default_policies())
+        def make(**how: Any) -> Subscription:
+            return self._make(kind, sensor.topic, take, SENSOR,
+                              QoSOverridingOptions.with_default_policies(), **how)
+
+        if reader is typed_reader or self._raw == "rclpy":
+            self._made.append(make(raw=reader is bytes_reader))
+        else:
+            self._take_unlocked(name, make)
+
+    def _take_unlocked(self, name: str, make: Callable[..., Subscription]) -> None:
+        def failed(code: int) -> None:
+            if self.perception is not None:
+                self._refuse(self.perception, name, BadMessage(
+                    "not_taken", f"rcl could not take it, code {code}"), self._clock.now())
+
+        if obstacle := serialized.obstacle():
+            self._node.get_logger().warning(
+                f"{name}: messages are taken by rclpy, which holds up other threads: {obstacle}")
+        subscription, taker = serialized.subscribe(self._node, make, failed)
+        self._made.append(subscription)
+        if taker is not None:
+            self._takers.append(taker)
 
     def _refuse(self, perception: Perception, name: str, err: BadMessage, now: Now) -> None:
         perception.refuse(name, err.reason, now)
@@ -134,7 +181,7 @@ class Subscriptions:
         self._made.append(self._make(kind, topic, take, qos))
 
     def _make(self, kind: type, topic: str, take: Callable[[Any], None], qos: QoSProfile,
-              overrides: QoSOverridingOptions | None = None) -> Subscription:
+              overrides: QoSOverridingOptions | None = None, **how: Any) -> Subscription:
         def incompatible(event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
             name = self._node.resolve_topic_name(topic)
@@ -145,23 +192,27 @@ class Subscriptions:
                                           f"for ({policy}); nothing of it arrives. Cure: {cure}")
 
         try:
+            events = SubscriptionEventCallbacks(incompatible_qos=incompatible)
             return self._node.create_subscription(
                 kind, topic, take, qos, qos_overriding_options=overrides,
-                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible))
+                **({"event_callbacks": events} | how))
         except (RuntimeError, ParameterException) as err:  # what rclpy raises for overrides
             raise ConfigError(f"cannot subscribe to {topic}: {err}") from err
 
 
-def _reader_of(sensor: Sensor) -> tuple[type, Callable[[Any], Any]]:
-    """Message class of a sensor's topic and how it is read."""
+Reader = Callable[[Any], RawFrame]
+
+
+def _readers_of(sensor: Sensor) -> tuple[type, Reader, Reader | None]:
+    """Message class of a sensor's topic, how it is read, and how its bytes are."""
     if isinstance(sensor, Camera):
-        return ((CompressedImage, read.read_compressed_image) if sensor.transport == "compressed"
-                else (Image, read.read_image))
+        return ((CompressedImage, read.read_compressed_image, cdr.read_compressed_image)
+                if sensor.transport == "compressed" else (Image, read.read_image, cdr.read_image))
     if isinstance(sensor, Radar) and sensor.message == "radar_scan":
         try:
             from radar_msgs.msg import RadarScan
         except ImportError as err:
             raise ConfigError(f"{sensor.topic}: RadarScan needs the package radar_msgs "
                               "(apt install ros-$ROS_DISTRO-radar-msgs)") from err
-        return RadarScan, read.read_radar_scan
-    return PointCloud2, read.read_cloud
+        return RadarScan, read.read_radar_scan, None
+    return PointCloud2, read.read_cloud, cdr.read_cloud

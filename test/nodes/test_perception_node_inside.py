@@ -10,6 +10,7 @@ import yaml  # noqa: E402
 from driving import counted, wait_for  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 from ros_bench import DOMAIN, messages  # noqa: E402
 from small_car import description  # noqa: E402
 
@@ -54,7 +55,7 @@ def feed(node: PerceptionNode) -> None:
     sent = messages(now)
     for name, topic in (("front", "camera/front/image/compressed"),
                         ("nose", "radar/nose/points"), ("top", "lidar/top/points")):
-        by_topic[topic].callback(sent[name])
+        by_topic[topic].callback(serialize_message(sent[name]))
 
 
 def active(make) -> PerceptionNode:
