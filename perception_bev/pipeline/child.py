@@ -29,34 +29,39 @@ class Child:
     live as long as the child is wanted.
     """
 
-    def __init__(self, job: Job, place: Place) -> None:
+    def __init__(self, name: str, job: Job, place: Place) -> None:
+        """name: for who lists processes."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", ENTRY, str(theirs.fileno())], env=_environment(),
+                [sys.executable, "-m", ENTRY, str(theirs.fileno()), name], env=_environment(),
                 stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         self.pid = self._process.pid
-        self.ended = os.pidfd_open(self.pid)  # readable when the process has ended
         self.control = ours
         self.control.setblocking(False)
         self.speechless = False  # it has closed its end: it is dead, or almost
-        self.lines: dict[str, socket.socket] = {}
+        try:
+            self.ended = os.pidfd_open(self.pid)  # readable when the process has ended
+            self._page, self.lines = self._hand_over(job.to_json(place), job)
+        except OSError:  # no descriptors left
+            self.kill()
+            self.reap()
+            raise
+
+    def _hand_over(self, told: bytes, job: Job) -> tuple[mmap.mmap, dict[str, socket.socket]]:
+        """Send the job, the heartbeat's page, and a line an engine; give our ends."""
         page = os.memfd_create("heartbeat")
         os.ftruncate(page, mmap.PAGESIZE)
-        self._page = mmap.mmap(page, mmap.PAGESIZE, prot=mmap.PROT_READ)
-        self._hand_over(job.to_json(place), job, page)
-        os.close(page)
-
-    def _hand_over(self, told: bytes, job: Job, page: int) -> None:
-        """The job, the heartbeat's page, and a line an engine."""
         ends = {name: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 for name in job.engines}
-        self.lines = {name: ours for name, (ours, _) in ends.items()}
-        with suppress(OSError):  # it is dead already, which `ended` says
+        with suppress(BrokenPipeError, ConnectionResetError):  # dead already, as `ended` says
             socket.send_fds(self.control, [told],
                             [page, *(theirs.fileno() for _, theirs in ends.values())])
         for _, theirs in ends.values():
             theirs.close()
+        seen = mmap.mmap(page, mmap.PAGESIZE, prot=mmap.PROT_READ)
+        os.close(page)
+        return seen, {name: ours for name, (ours, _) in ends.items()}
 
     @property
     def beat_ns(self) -> int:
@@ -100,7 +105,6 @@ class Child:
         """Give back what belongs to it; lines that were given away are not in `lines`."""
         os.close(self.ended)
         self.control.close()
-        self._page.close()
         for line in self.lines.values():
             line.close()
 

@@ -84,7 +84,7 @@ class Minder:
         self._started_ns = now_ns
         self._state = "starting"
         try:
-            self._child = Child(self._job, self._place)
+            self._child = Child(self.name, self._job, self._place)
         except OSError as err:  # no memory, no descriptors, no more processes
             self._due_ns = self._back_off.died(now_ns)
             self._lose(f"worker '{self.name}' could not be started: {err}")

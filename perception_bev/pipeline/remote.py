@@ -46,7 +46,7 @@ class RemoteEngine:
         if self._client is None:
             self.inputs, self.outputs = inputs, outputs
             self._requests, self._responses = Layout(inputs), Layout(outputs)
-            self._client = node.client(self.name, self._requests)
+            self._client, self._errors = node.client(self.name, self._requests), node.errors
         elif (inputs, outputs) != (self.inputs, self.outputs):
             raise EngineFailed(f"engine {self.name}: its file changed while the worker was away")
 
@@ -72,17 +72,23 @@ class RemoteEngine:
             line = self._line
             if line is None:
                 raise WorkerLost(f"engine {self.name}: {self._why}")
-            request = self._client.loan_slice_uninit(self._requests.size)
-            self._requests.write(request.payload(), feeds)
-            pending = request.assume_init().send()
-            self._ask(line)
-            return self._responses.read(self._answer(pending).payload())
+            try:
+                return self._exchange(line, feeds)
+            except self._errors as err:
+                raise EngineFailed(f"engine {self.name}: iceoryx2: {err}") from err
 
     def close(self) -> None:
         """Give back the shared memory; the supervisor ends the worker."""
         self.disconnect("the supervisor is closed")
         with self._calls:
             self._client = None
+
+    def _exchange(self, line: socket.socket, feeds: Mapping[str, np.ndarray]) -> dict:
+        request = self._client.loan_slice_uninit(self._requests.size)
+        self._requests.write(request.payload(), feeds)
+        pending = request.assume_init().send()
+        self._ask(line)
+        return self._responses.read(self._answer(pending).payload())
 
     def _ask(self, line: socket.socket) -> None:
         """Wake the worker and wait until it is done."""

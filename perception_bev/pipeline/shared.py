@@ -129,6 +129,7 @@ class SharedNode:
     def __init__(self, place: Place) -> None:
         """Raises EngineUnavailable without iceoryx2."""
         self._iox = iox = _load()
+        self.errors = (iox.LoanError, iox.RequestSendError, iox.ReceiveError)
         config = iox.config.default()
         config.global_cfg.root_path = iox.Path.new(place.root)
         config.global_cfg.prefix = iox.FileName.new(place.prefix)

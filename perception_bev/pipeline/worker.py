@@ -1,7 +1,7 @@
 """Pipeline: a worker process, engines and nothing else: no ROS, no state that a death would lose.
 
-`python -m perception_bev.pipeline.worker FD`: FD is one end of a socket pair whose other end is the
-supervisor's; the job comes over it, and when it ends the worker does.
+`python -m perception_bev.pipeline.worker FD NAME`: FD is one end of a socket pair whose other end
+is the supervisor's; the job comes over it, and when it ends the worker does.
 """
 
 from __future__ import annotations
