@@ -68,12 +68,16 @@ def periods(receipts: Iterable[Receipt], begin_ns: int, end_ns: int,
     Args:
         begin_ns: stamp of the first output that counts: the first period is there.
         end_ns: no stamp counts from here on; what should have come before is missing.
+
+    Without any receipt, not even one before `begin_ns`, there are none.
     """
-    taken = sorted((r for r in receipts if r.topic in OUTPUT and begin_ns <= r.stamp_ns < end_ns),
-                   key=lambda r: (r.stamp_ns, r.mono_ns))
-    if not taken:
+    known = list(receipts)
+    if not known:
         return []
-    found = _begin(taken[0], begin_ns, contract.period_ns)
+    taken = sorted((r for r in known if r.topic in OUTPUT and begin_ns <= r.stamp_ns < end_ns),
+                   key=lambda r: (r.stamp_ns, r.mono_ns))
+    first = (taken or known)[0]
+    found = [_begin(first, begin_ns, contract.period_ns)]
     for receipt in taken:
         gap = receipt.stamp_ns - found[-1].t_ref_ns
         steps = round(gap / contract.period_ns)
@@ -88,12 +92,12 @@ def periods(receipts: Iterable[Receipt], begin_ns: int, end_ns: int,
     return found
 
 
-def _begin(first: Receipt, begin_ns: int, period_ns: int) -> list[Period]:
+def _begin(first: Receipt, begin_ns: int, period_ns: int) -> Period:
     """The period at `begin_ns`, whose t_ref is that of the first receipt where that is near."""
     early = first.stamp_ns - begin_ns
-    if 2 * early < period_ns:
-        return [Period(first.stamp_ns, first.t_ref_mono_ns)]
-    return [Period(begin_ns, first.t_ref_mono_ns - early)]
+    if 0 <= 2 * early < period_ns:
+        return Period(first.stamp_ns, first.t_ref_mono_ns)
+    return Period(begin_ns, first.t_ref_mono_ns - early)
 
 
 def _missing(last: Period, steps: int, gap: int) -> list[Period]:

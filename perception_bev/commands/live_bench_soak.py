@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from perception_bev.commands.live_bench_receipts import Receipt
 from perception_bev.commands.live_bench_stack import LiveResult, Progress
 from perception_bev.eval.plain import without_nan
 
+QUIET_S = 30.0  # between two lines of the bar where there is no terminal
 RECENT = 100  # receipts that the bar's figures are of
 ENGINES = ("extract_camera", "extract_lidar", "extract_radar", "fuse", "fuse_alone", "decide")
 REQUIRED = {"without_output": "0", "older_than_budget": "0", "full_share": "≥ 0.995",
@@ -93,7 +95,9 @@ class Bar:
     def __init__(self, seconds: float) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=round(seconds), unit="s", desc="loading engines",
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=round(seconds), desc="loading engines",
+                         mininterval=0.2 if terminal else QUIET_S,
                          bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n:.0f}/{total:.0f} s"
                                     "{postfix}")
 
@@ -105,7 +109,6 @@ class Bar:
 
     def show(self, progress: Progress) -> None:
         if progress.begin_ns is None:
-            self._bar.refresh()
             return
         self._bar.set_description_str("playing", refresh=False)
         self._bar.set_postfix_str(recent(progress), refresh=False)

@@ -28,6 +28,7 @@ from perception_bev.rig import load_rig
 
 LOG = "log.txt"
 SETTLE_NS = 1_000_000_000  # from the first output on, before anything counts
+PATIENCE_NS = 2_000_000_000  # with a stack that falls silent then
 TAIL_NS = 500_000_000  # after the last period, in which its output may still come
 STEP_S = 0.25  # between two looks at what came
 SAMPLE_S = 1.0  # between two looks at the memory
@@ -148,7 +149,7 @@ class LiveStack:
         progress.now_ns = time.time_ns()
         progress.pids = _pids(self.stack)
         if progress.begin_ns is None:
-            progress.begin_ns = _begin(progress.receipts)
+            progress.begin_ns = begin_of(progress.receipts, progress.now_ns, self._contract)
             if progress.begin_ns is not None:
                 progress.end_ns = progress.begin_ns + round(seconds * 1e9)
         elif not self._memory or progress.seconds >= self._memory[-1].at_s + SAMPLE_S:
@@ -199,14 +200,23 @@ def _pids(children: Sequence[Child]) -> dict[str, int]:
             if process is not None and process.poll() is None}
 
 
-def _begin(receipts: Sequence[Receipt]) -> int | None:
-    """Stamp of the first pair that settled; None until it is there."""
+def begin_of(receipts: Sequence[Receipt], now_ns: int, contract: Contract) -> int | None:
+    """The first stamp that counts, a second after the first output; None until it is known.
+
+    A stack that says nothing after its first output is counted, too: from where its next would be.
+    """
     seen: dict[str, set[int]] = {topic: set() for topic in OUTPUT}
     for receipt in receipts:
         if receipt.topic in seen:
             seen[receipt.topic].add(receipt.stamp_ns)
-    pairs = sorted(set.intersection(*seen.values()))
-    return next((stamp for stamp in pairs if stamp >= pairs[0] + SETTLE_NS), None)
+    pairs = set.intersection(*seen.values())
+    if not pairs:
+        return None
+    steps = -(-SETTLE_NS // contract.period_ns)
+    due_ns = min(pairs) + steps * contract.period_ns
+    near = [stamp for stamps in seen.values() for stamp in stamps
+            if stamp > due_ns - contract.period_ns // 2]
+    return min(near) if near else due_ns if now_ns > due_ns + PATIENCE_NS else None
 
 
 def _replay(bag: Path, rig: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from perception_bev.commands.live_bench_count import (
 )
 from perception_bev.commands.live_bench_memory import Memory, growth_mb
 from perception_bev.commands.live_bench_receipts import Follower, Receipt
+from perception_bev.commands.live_bench_stack import begin_of
 
 START = 1_700_000_000 * 10**9  # ROS time of the first period
 MONO = 5_000 * 10**9  # the same on the monotonic clock
@@ -157,6 +158,27 @@ def test_outside_the_window_nothing_counts():
     found = periods(receipts, START + 1_000 * MS, START + 5_000 * MS)
     assert len(found) == 40 and found[0].t_ref_ns == START + 1_000 * MS
     assert periods([], START, START + 5_000 * MS) == []
+
+
+def test_a_stack_that_fell_silent_before_the_window_is_counted():
+    count = Count.of(periods(run(5), START + 1_000 * MS, START + 3_000 * MS), Contract())
+    assert (count.periods, count.without_output) == (20, 20)
+    stalls = (Stall(MONO + 1_000 * MS, MONO + 1_010 * MS),)
+    found = periods(run(5), START + 1_000 * MS, START + 3_000 * MS, stalls=stalls)
+    assert [p.stalled for p in found] == [True] + 19 * [False]
+
+
+def test_counting_begins_a_second_after_the_first_pair():
+    contract, later = Contract(), START + 60_000 * MS
+    waiting = [receipt("status", k, 5, "no output: waiting", 2) for k in range(30)]
+    assert begin_of(waiting, later, contract) is None, "that is no output yet"
+    receipts = waiting + [r for k in range(30, 60) for r in pair(k)]
+    assert begin_of(receipts, later, contract) == START + 4_000 * MS
+    silent = [r for k in range(3) for r in pair(k)]
+    assert begin_of(silent, START + 1_500 * MS, contract) is None
+    assert begin_of(silent, later, contract) == START + 1_000 * MS
+    safe = silent + [receipt("status", k, 70, "no output: safe state", 2) for k in range(3, 30)]
+    assert begin_of(safe, later, contract) == START + 1_000 * MS
 
 
 def test_overhead_is_the_nodes_own_and_the_way_to_the_subscriber():
