@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "overhead": ("perception_bev.commands.bench_overhead", "what the pipeline itself costs"),
         "pipeline": ("perception_bev.commands.bench_pipeline", "runner modes side by side"),
         "soak": ("perception_bev.commands.bench_soak", "does it keep its promises for long"),
+        "workers": ("perception_bev.commands.bench_workers", "engines in processes of their own"),
         "trace": ("perception_bev.commands.bench_trace", "what the trace of a frame costs"),
         "faults": ("perception_bev.commands.bench_faults", "outputs while something is broken"),
     },
