@@ -24,8 +24,8 @@ from perception_bev.nodes.table import Choices, Entry, NodePlan
 
 HELP = """start the nodes, without the launch package
 
-Starts the perception node and, if asked for, the picture and replay nodes, each in a process of
-its own. Ctrl-C ends them all. Ends by itself when a replay is over.
+Starts the perception node, its watchdog and, if asked for, the picture and replay nodes, each in a
+process of its own. Ctrl-C ends them all. Ends by itself when a replay is over.
 
 examples:
   bev up --rig rig.yaml --model models/NAME              on the vehicle's own topics
@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if choice.name in LAUNCH_ONLY:
             continue
         option, text = f"--{choice.name.replace('_', '-')}", choice.metadata["help"]
-        if isinstance(choice.default, bool):
+        if choice.default is True:  # on, until --no-... says otherwise
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=True,
+                                help=text)
+        elif choice.default is False:
             parser.add_argument(option, action="store_true", help=text)
         else:
             parser.add_argument(option, type=type(choice.default), default=choice.default,

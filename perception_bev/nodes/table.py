@@ -35,6 +35,7 @@ class Choices:
     rate: float = _choice(1.0, "speed of the replay; 1 is the recording's own")
     loop: bool = _choice(False, "begin the replay again at its end")
     fresh: bool = _choice(False, "replay with stamps moved to now, as from live sensors")
+    watchdog: bool = _choice(True, "watch the outputs, publish /diagnostics and degrade")
     viz: bool = _choice(False, "publish markers, BEV image and camera overlays")
     rviz: bool = _choice(False, "open RViz where it is installed (launch files only)")
     use_sim_time: bool = _choice(False, "take the time from /clock")
@@ -66,6 +67,11 @@ def _perception(chosen: Choices) -> dict[str, Any]:
             "use_sim_time": follows_clock(chosen)}
 
 
+def _watchdog(chosen: Choices) -> dict[str, Any]:
+    return {"rig": chosen.rig, "deployment": chosen.deployment,
+            "use_sim_time": follows_clock(chosen)}
+
+
 def _viz(chosen: Choices) -> dict[str, Any]:
     return {"rig": chosen.rig, "model": chosen.model, "use_sim_time": follows_clock(chosen)}
 
@@ -92,6 +98,8 @@ def _reference_topic(rig_file: str) -> str:
 
 TABLE = (
     Entry("perception_node", "perception", _perception),
+    Entry("watchdog_node", "watchdog", _watchdog, wanted=lambda chosen: chosen.watchdog,
+          vital=False),
     Entry("viz_node", "viz", _viz, wanted=lambda chosen: chosen.viz or chosen.rviz, vital=False),
     Entry("replay_node", "replay", _replay, wanted=lambda chosen: bool(chosen.bag),
           respawn=False, ends_all=True),

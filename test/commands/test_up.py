@@ -164,7 +164,14 @@ def test_dry_run_shows_commands_and_starts_nothing(tmp_path, capsys):
     assert bev.main(["up", "--rig", str(rig), "--viz", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "perception_bev.nodes.perception_node" in shown and "nodes.viz_node" in shown
-    assert "FASTRTPS_DEFAULT_PROFILES_FILE" in shown
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" in shown and "nodes.watchdog_node" in shown
+
+
+def test_the_watchdog_can_be_left_out(tmp_path, capsys):
+    rig = tmp_path / "rig.yaml"
+    rig.write_text("")
+    assert bev.main(["up", "--rig", str(rig), "--no-watchdog", "--dry-run"]) == 0
+    assert "watchdog" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words, needle", [([], "no rig"), (["--rig", "gone.yaml"], "gone.yaml")])

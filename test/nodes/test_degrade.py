@@ -6,11 +6,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-from rclpy.event_handler import UnsupportedEventTypeError  # noqa: E402
-from rclpy.qos import LivelinessPolicy  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.event_handler import UnsupportedEventTypeError
+from rclpy.qos import LivelinessPolicy
 
-from perception_bev.nodes.degrade import QOS, DegradePublisher, DegradeReceiver  # noqa: E402
+from perception_bev.nodes.degrade import QOS, DegradePublisher, DegradeReceiver
 
 
 class FakeNode:

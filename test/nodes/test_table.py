@@ -38,20 +38,23 @@ def arguments(node: table.NodePlan) -> dict[str, object]:
 
 
 def test_only_what_was_asked_for_is_started():
-    assert names() == ["perception"]
-    assert names(viz=True) == names(rviz=True) == ["perception", "viz"]
-    assert names(bag="drive", viz=True) == ["perception", "viz", "replay"]
+    assert names() == ["perception", "watchdog"]
+    assert names(watchdog=False) == ["perception"]
+    assert names(viz=True) == names(rviz=True) == ["perception", "watchdog", "viz"]
+    assert names(bag="drive", viz=True) == ["perception", "watchdog", "viz", "replay"]
 
 
 def test_parameters_that_were_not_chosen_are_left_to_the_node():
-    node, = table.plan(Choices(rig="rig.yaml"))
-    assert arguments(node) == {"rig": "rig.yaml", "use_sim_time": False}
+    perception, watchdog = table.plan(Choices(rig="rig.yaml"))
+    assert arguments(perception) == {"rig": "rig.yaml", "use_sim_time": False}
+    assert arguments(watchdog) == {"rig": "rig.yaml", "use_sim_time": False}
 
 
 def test_everything_but_the_replay_follows_its_clock():
     nodes = {node.entry.name: arguments(node)
              for node in table.plan(Choices(rig="rig.yaml", bag="b", rate=0.5, viz=True))}
-    assert nodes["perception"]["use_sim_time"] is True and nodes["viz"]["use_sim_time"] is True
+    for name in ("perception", "watchdog", "viz"):
+        assert nodes[name]["use_sim_time"] is True, name
     assert nodes["replay"] == {"bag": "b", "rate": 0.5, "use_sim_time": False, "clock": True,
                                "loop": False, "stamps": "original",
                                "wait_for_subscribers_s": table.ENGINES_LOADED_S,
@@ -72,12 +75,12 @@ def test_the_file_of_a_replays_rig_must_be_there():
 
 @pytest.mark.parametrize("path", ["1e3", "true", "it's here/rig: x.yaml", "01"])
 def test_text_stays_text_in_ros_arguments(path):
-    node, = table.plan(Choices(rig=path))
+    node, = table.plan(Choices(rig=path, watchdog=False))
     assert arguments(node)["rig"] == path
 
 
 def test_name_namespace_parameter_file_and_log_level_are_passed():
-    node, = table.plan(Choices(rig="r", namespace="/car/", params_file="p.yaml", log_level="debug"))
+    node, _ = table.plan(Choices(rig="r", namespace="/car/", params_file="p.yaml", log_level="debug"))
     words = " ".join(node.ros_arguments())
     assert "__node:=perception" in words and "__ns:=/car " in words
     assert "--params-file p.yaml" in words and words.endswith("--log-level debug")
@@ -92,8 +95,9 @@ def test_choices_that_do_not_fit_are_refused(chosen, needle):
 
 
 def test_choices_from_launch_text():
-    chosen = table.choices_from_text({"rig": "r", "viz": "True", "rate": "2", "other": "x"})
-    assert chosen == Choices(rig="r", viz=True, rate=2.0)
+    chosen = table.choices_from_text({"rig": "r", "viz": "True", "rate": "2", "watchdog": "false",
+                                      "other": "x"})
+    assert chosen == Choices(rig="r", viz=True, rate=2.0, watchdog=False)
 
 
 @pytest.mark.parametrize("wrong", [{"viz": "maybe"}, {"rate": "fast"}])

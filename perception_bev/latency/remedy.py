@@ -1,0 +1,105 @@
+"""Latency: what the watchdog does about it: a floor for the ladder. Pure: time is an argument.
+
+The ladder itself answers within a frame and is back within two seconds; a floor is for what it
+cannot see (a hot computer) and for what it does not cure: plans that are tried again and again and
+fail, each time at the cost of a prediction. Such a floor comes late and goes early.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perception_bev.errors import ConfigError
+from perception_bev.latency.window import MOST
+
+
+@dataclass(frozen=True)
+class RemedySettings:
+    """Checked at birth (ConfigError)."""
+
+    overload_s: float = 30.0  # so long the ladder is left alone with an overload
+    overload_share: float = 0.05  # predictions among the outputs of that time
+    release_s: float = 10.0  # after the last prediction; doubles when the floor was released early
+    most_release_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if min(self.overload_s, self.release_s) <= 0 or self.most_release_s < self.release_s:
+            raise ConfigError("remedy: overload_s and release_s must be above 0, and "
+                              "most_release_s not below release_s")
+        if not 0 < self.overload_share <= 1:
+            raise ConfigError(f"remedy: overload_share {self.overload_share:g}: above 0, up to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One output."""
+
+    at: int  # [monotonic ns]
+    predicted: bool
+    plan: int  # index
+
+
+class Remedy:
+    """observe() every output that was computed or predicted, floor() on a timer."""
+
+    def __init__(self, plans: Sequence[str], settings: RemedySettings | None = None) -> None:
+        """plans: names, from dear to cheap."""
+        self.settings = settings or RemedySettings()
+        self._plans = tuple(plans)
+        self._seen: deque[Seen] = deque(maxlen=MOST)
+        self._began: int | None = None  # since when outputs are judged
+        self._floor = 0  # of overload: index of the dearest plan that is allowed
+        self._reason = ""
+        self._last_bad = self._released = 0
+        self._release_s = self.settings.release_s
+
+    def observe(self, at: int, predicted: bool, plan: str) -> None:
+        """An output. A plan of another name counts as the cheapest: nothing is to be forbidden."""
+        index = self._plans.index(plan) if plan in self._plans else len(self._plans) - 1
+        self._seen.append(Seen(at, predicted, index))
+        self._began = at if self._began is None else self._began
+        self._last_bad = at if predicted else self._last_bad
+
+    def forget(self) -> None:
+        """What was seen has another cause than overload (a worker that started anew)."""
+        self._seen.clear()
+        self._began = None
+
+    def floor(self, now: int, host: tuple[int, str] = (0, "")) -> tuple[str | None, str]:
+        """Name of the dearest plan that is allowed (None: all are), and why.
+
+        Args:
+            host: floor index and reason of the computer's own signals.
+        """
+        self._judge(now)
+        floors = [host, (self._floor, self._reason)]
+        index = min(max(floor for floor, _ in floors), len(self._plans) - 1)
+        if index == 0:
+            return None, ""
+        return self._plans[index], "; ".join(why for floor, why in floors if floor and why)
+
+    def _judge(self, now: int) -> None:
+        if self._floor and now - self._last_bad > self._release_s * 1e9:
+            self._floor, self._reason, self._released = 0, "", now
+            self.forget()
+        window = round(self.settings.overload_s * 1e9)
+        while self._seen and now - self._seen[0].at > window:
+            self._seen.popleft()
+        if self._began is not None and now - self._began >= window and self._seen:
+            self._raise_floor(now)
+
+    def _raise_floor(self, now: int) -> None:
+        """Forbid the dearest plan that was tried, when too much was predicted meanwhile."""
+        share = sum(seen.predicted for seen in self._seen) / len(self._seen)
+        tried = max(min(seen.plan for seen in self._seen), self._floor)
+        if share <= self.settings.overload_share or tried + 1 >= len(self._plans):
+            return
+        again = self._released and now - self._released < 10 * self._release_s * 1e9
+        self._release_s = (min(2 * self._release_s, self.settings.most_release_s) if again
+                           else self.settings.release_s)
+        self._floor = tried + 1
+        self._reason = (f"overload: {share:.0%} of the outputs of {self.settings.overload_s:g} s "
+                        f"were predictions, with '{self._plans[tried]}' among the plans")
+        self.forget()  # what comes now is judged anew
