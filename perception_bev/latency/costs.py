@@ -92,10 +92,10 @@ class Costs:
         window = self._windows.get(key, _Window())
         left = self._left(window, now_ns)
         slots = [(cost, weight * left) for cost, weight in window.costs]
-        if key in self._benchmark:
+        free = SLOTS - sum(weight for _, weight in slots)
+        if key in self._benchmark and free > ROUNDING:
             moved = key in self._alternatives and not alone
-            prior = self._moved(key, now_ns) if moved else self._benchmark[key]
-            slots.append((prior, SLOTS - sum(weight for _, weight in slots)))
+            slots.append((self._moved(key, now_ns) if moved else self._benchmark[key], free))
         return slots
 
     def _moved(self, key: str, now_ns: int) -> int:
@@ -113,9 +113,9 @@ class Costs:
 
     def _carried(self, key: str, theirs: str, cost: int) -> int:
         """What `key` would cost where its alternative costs so much."""
-        benchmark, other = self._benchmark[key], max(self._benchmark[theirs], 1)
+        benchmark, other = self._benchmark[key], self._benchmark[theirs]
         more = cost - other
-        return max(benchmark + min(more, more * benchmark // other), 0)
+        return max(benchmark + min(more, more * benchmark // max(other, 1)), 0)
 
 
 def _p95(slots: list[tuple[int, float]]) -> int | None:

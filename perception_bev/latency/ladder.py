@@ -13,7 +13,7 @@ from typing import Literal
 from perception_bev.errors import ConfigError
 from perception_bev.latency.costs import MS, Costs
 
-MAX_PATIENCE = 600  # frames until a cost that was guessed from other plans' is tried again
+MAX_PATIENCE = 600  # frames in time until a cost that nobody saw lately is put to the test
 IN_FLIGHT = 2  # frames that were chosen before the last one is finished
 
 
@@ -63,6 +63,8 @@ class Ladder:
 
     A cost that other plans' costs made too dear is a guess (`Costs`): it is put to the test after
     a step's share of `recover_ns`, and when that fails after twice as long, up to MAX_PATIENCE.
+    After so many frames a benchmark that does not fit is put to the test too: it may have been
+    taken while the computer was busy, and a plan that is never run has no other cost.
     """
 
     def __init__(self, plans: Sequence[Plan] = PLANS,
@@ -123,8 +125,8 @@ class Ladder:
             if floor > self._level:
                 self._fall(floor, "the floor")
             self._step_up(floor, remaining_ns, costs, now_ns)
-            plan = next((i for i in range(self._level, self._last) if self._fits(
-                i, remaining_ns, costs, now_ns, self._doubting and i == self._level)), self._last)
+            plan = next((i for i in range(self._level, self._last)
+                         if self._fits(i, remaining_ns, costs, now_ns)), self._last)
             if plan > self._level:
                 self._strike(plan, f"{remaining_ns / 1e6:.0f} ms left")
             self._why = self._why if plan else ""
@@ -163,11 +165,17 @@ class Ladder:
         if above < floor or self._streak < self._needed[above]:
             return
         fits = self._fits(above, remaining_ns, costs, now_ns)
-        if fits or (self._waited >= self._patience
-                    and self._fits(above, remaining_ns, costs, now_ns, alone=True)):
+        if fits or self._test_due(above, remaining_ns, costs, now_ns):
             self._streak -= self._needed[above]
             self._waited, self._doubting, self._strikes = 0, not fits, 0
             self._level, self._probation = above, self._needed[above]
+
+    def _test_due(self, plan: int, remaining_ns: int, costs: Costs, now_ns: int) -> bool:
+        """Whether a plan that should not fit is tried: soon if only others' costs say so."""
+        if self._waited < self._patience:
+            return False
+        known = costs.p95(self.plans[plan].name, now_ns, alone=True)
+        return self._waited >= MAX_PATIENCE or (known is not None and known <= remaining_ns)
 
     def _strike(self, to: int, why: str) -> None:
         """The level's plan could not do a frame; `to` could."""
@@ -189,7 +197,8 @@ class Ladder:
         self._level, self._strikes, self._probation, self._why = to, 0, 0, why
         self._waited, self._doubting = 0, False
 
-    def _fits(self, plan: int, remaining_ns: int, costs: Costs, now_ns: int,
-              alone: bool = False) -> bool:
-        cost = costs.p95(self.plans[plan].name, now_ns, alone)
+    def _fits(self, plan: int, remaining_ns: int, costs: Costs, now_ns: int) -> bool:
+        if self._doubting and plan == self._level:
+            return True
+        cost = costs.p95(self.plans[plan].name, now_ns)
         return cost is None or cost <= remaining_ns

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_bev.latency.trace import Trace
+from perception_bev.latency.trace import IDLE, Trace, kind
 
 MS = 1_000_000
 moments = st.integers(-50 * MS, 150 * MS)
@@ -64,3 +64,31 @@ def test_an_output_that_was_not_published_has_no_total_and_no_overhead():
     assert "total" not in open_trace.milliseconds()
     with pytest.raises(ValueError, match="published"):
         open_trace.overhead_ms()
+
+
+def test_what_is_not_computed_is_overhead():
+    """Waiting, transport, queues, copies and the publication cover nothing."""
+    done = trace(20 * MS, 60 * MS, [("fuse", 20 * MS, 30 * MS), *(
+        (name, 30 * MS, 60 * MS) for name in ("wait", "transport", "queue:fuse", "copy",
+                                              "publish"))])
+    assert done.covered_ms() == 10.0 and done.overhead_ms() == 30.0
+
+
+def test_a_queue_in_front_of_a_computation_hides_nothing_of_it():
+    done = trace(20 * MS, 60 * MS, [("queue", 20 * MS, 60 * MS), ("fuse", 25 * MS, 40 * MS)])
+    assert done.covered_ms() == 15.0
+
+
+def test_whose_a_span_is_does_not_matter_for_the_figures():
+    done = trace(20 * MS, 60 * MS, [("decode:front", 5 * MS, 10 * MS),
+                                    ("decode:top", 8 * MS, 12 * MS), ("decode", 0, MS)])
+    assert done.milliseconds()["decode"] == 10.0
+    assert kind("decode:front") == kind("decode") == kind("decode:a:b") == "decode"
+    assert done.milliseconds().keys() == {"wait", "decode", "total"}
+
+
+@given(ready=st.integers(0, 80 * MS), length=st.integers(0, 70 * MS), made=spans)
+def test_every_idle_span_leaves_the_overhead_as_it_is(ready, length, made):
+    plain = trace(ready, ready + length, made)
+    more = trace(ready, ready + length, made + [(name, ready, ready + length) for name in IDLE])
+    assert more.overhead_ms() == plain.overhead_ms()
