@@ -112,7 +112,7 @@ def show(report: dict[str, Any]) -> None:
 
     table = Table(title=f"trace of a frame with {report['spans']} spans, "
                   f"{report['frames']} frames")
-    for heading in ("part", "p50 [µs]", "p99 [µs]"):
+    for heading in ("part", "p50, µs", "p99, µs"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     rows = {**report["cost_us"], "a frame, without write": report["frame_us"]}
     for name, cost in rows.items():

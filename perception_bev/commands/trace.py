@@ -47,18 +47,26 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.log}: no trace of that time; {_extent(traces, bad)}")
     report = {**figures(chosen), "bad_lines": bad}
     show(report, args.log.name)
+    try:
+        _write(args, chosen, report)
+    except OSError as err:
+        raise ConfigError(f"{err.filename}: {err.strerror}") from err
+    return 0
+
+
+def _write(args: argparse.Namespace, traces: Sequence[Trace], report: dict[str, Any]) -> None:
+    """The files that were asked for."""
     if args.chrome:
         from perception_bev.latency.chrome import chrome
 
-        args.chrome.write_text(json.dumps(chrome(chosen)) + "\n")
+        args.chrome.write_text(json.dumps(chrome(traces)) + "\n")
     if args.picture:
         from perception_bev.commands.trace_picture import draw_timeline
 
-        drawn = chosen if args.seconds else window(chosen, 0.0, PICTURE_S)
+        drawn = traces if args.seconds else window(traces, 0.0, PICTURE_S)
         draw_timeline(args.picture, drawn, args.budget_ms, _title(args.log, drawn))
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 0
 
 
 def window(traces: Sequence[Trace], begin_s: float, seconds: float | None) -> list[Trace]:
@@ -95,7 +103,7 @@ def show(report: dict[str, Any], name: str) -> None:
 
     table = Table(title=f"{name}: {report['frames']} frames, {report['published']} published")
     table.add_column("span", no_wrap=True)
-    for heading in ("frames", *(f"{share} [ms]" for share in SHARES)):
+    for heading in ("frames", *(f"{share}, ms" for share in SHARES)):
         table.add_column(heading, justify="right")
     for span, row in report["spans_ms"].items():
         table.add_row(span, str(row["frames"]), *(f"{row[share]:.2f}" for share in SHARES))
