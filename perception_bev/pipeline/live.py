@@ -39,7 +39,7 @@ class Live:
             now: reads both clocks.
             live: ROS time is the system's; False: /clock, which may be slow or stand.
             costs: plan -> what it took at start-up [ns], from the bundle to its boxes.
-            fault: told of errors of ours in the scheduler, which goes on.
+            fault: told of errors of ours in the scheduler and the outlet, which go on.
         """
         self.perception, self._now, self._fault = perception, now, fault
         self.ladder = Ladder()
@@ -52,7 +52,7 @@ class Live:
         self._budget_ns = self.guard.settings.budget_ns
         clock = perception.collector.clock
         self.outlet = Outlet(self.guard, sink, time.monotonic_ns, perception.predict,
-                             None if live else lambda: clock.stamp_time(now()))
+                             None if live else lambda: clock.stamp_time(now()), fault)
         self._deployment = deployment
         self._opened: dict[tuple[int, int], tuple[int, int]] = {}  # epoch, t_ref: plan, when
         self._opened_lock = threading.Lock()

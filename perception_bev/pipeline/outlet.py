@@ -34,15 +34,17 @@ class Outlet:
 
     def __init__(self, guard: Guard, sink: Sink, clock: Callable[[], int],
                  predict: Callable[[int, int], Tracks | None],
-                 stamp_now: Callable[[], int] | None = None) -> None:
+                 stamp_now: Callable[[], int] | None = None,
+                 fault: Callable[[Exception], None] = lambda err: None) -> None:
         """
         Args:
             clock: monotonic ns.
             predict: (t_ref [ns], epoch) -> tracks there, from any thread.
+            fault: told of errors of ours, after which it goes on.
             stamp_now: what the clock of the stamps shows [ns], where that is /clock; None: live.
         """
         self.guard, self._sink, self._clock, self._predict = guard, sink, clock, predict
-        self._stamp_now = stamp_now
+        self._stamp_now, self._fault = stamp_now, fault
         self._patience_s = IDLE_S if stamp_now is None else REPLAYED_S
         self._changed = threading.Condition()
         self._done: deque[Output | Failure] = deque()
@@ -63,13 +65,19 @@ class Outlet:
     def run(self) -> None:
         """Until stop()."""
         while not self._stopping:
-            task = self._next()
-            if isinstance(task, Output):
-                self._give(task)
-            elif isinstance(task, Failure):
-                self._give_up(task)
-            elif task is not None:
-                self._fire()
+            try:
+                self._do(self._next())
+            except Exception as err:  # whatever it was, the next period has an output
+                if not self._stopping:
+                    self._fault(err)
+
+    def _do(self, task: Output | Failure | int | None) -> None:
+        if isinstance(task, Output):
+            self._give(task)
+        elif isinstance(task, Failure):
+            self._give_up(task)
+        elif task is not None:
+            self._fire()
 
     def stop(self) -> None:
         with self._changed:
@@ -109,8 +117,8 @@ class Outlet:
     def _give_up(self, failure: Failure) -> None:
         self._why = failure.text
         with self._changed:
-            misses = self.guard.failed(failure.t_ref_ns, failure.epoch, self._clock())
-        self._speak(misses)
+            miss = self.guard.failed(failure.t_ref_ns, failure.epoch, self._clock())
+        self._speak(() if miss is None else (miss,))
 
     def _fire(self) -> None:
         while True:
