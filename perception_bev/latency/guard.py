@@ -289,7 +289,13 @@ class Guard:
         return Verdict(True, before)
 
     def _give_up(self, count: int, now: int) -> tuple[Miss, ...]:
-        return tuple(self._miss(now, 0) for _ in range(count))
+        """The first `count` periods; of several that are overdue only the newest is spoken of."""
+        overdue = [i for i in range(count) if self._deadline(self._pending[i]) < now]
+        skipped = overdue[-1] if overdue else 0
+        for _ in range(skipped):
+            self._pop()
+        self._pass_over(skipped)
+        return tuple(self._miss(now, skipped if i == 0 else 0) for i in range(count - skipped))
 
     def _miss(self, now: int, skipped: int) -> Miss:
         period = self._pop()

@@ -300,6 +300,15 @@ def test_after_a_stall_there_is_no_burst(line):
     assert line.due == 1_170
 
 
+def test_a_result_after_a_stall_comes_with_one_word_about_what_was_lost():
+    line = fast()
+    for t in (0, 50, 100, 150):
+        line.closed(t)
+    verdict = line.result(150, 205)  # the deadlines of 0, 50 and 100 have passed
+    assert verdict and stamps(verdict.before) == [100]
+    assert verdict.before[0].overdue and verdict.before[0].skipped == 2
+
+
 def test_a_stall_of_an_hour_costs_nothing(line):
     line.closed(0)
     assert len(line.fire(3_600_000 + 85)) == 1
