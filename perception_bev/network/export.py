@@ -17,6 +17,7 @@ from perception_bev.inputs.build import CONTEXT
 from perception_bev.inputs.lift import TAPS
 from perception_bev.manifest import MANIFEST, EngineFile, Golden, Manifest, Variant
 from perception_bev.network.extract import RASTER_STRIDE
+from perception_bev.network.fuse import FuseAlone
 from perception_bev.network.model import Model
 
 OPSET = 18  # GridSample, Resize and Gather as TensorRT 10, ONNX Runtime and TVM read them
@@ -37,7 +38,7 @@ def ports(manifest: Manifest) -> dict[str, Port]:
     half = (rows // RASTER_STRIDE, columns // RASTER_STRIDE)
     pixels = camera.feature_shape[0] * camera.feature_shape[1]
     cells = manifest.lift_grid.shape[0] * manifest.lift_grid.shape[1] * len(camera.lift_heights)
-    return {
+    found = {
         "extract_camera": Port(
             {"picture": torch.zeros(1, camera.height, camera.width, 3, dtype=torch.uint8)},
             ("camera",)),
@@ -56,6 +57,16 @@ def ports(manifest: Manifest) -> dict[str, Port]:
         "decide": Port({"fused": torch.zeros(1, manifest.fused_channels, *half)},
                        ("heat", "boxes")),
     }
+    if manifest.memory is not None:
+        fuse, past = found["fuse"], _memory_inputs(manifest)
+        found["fuse_alone"] = Port({name: tensor for name, tensor in fuse.inputs.items()
+                                    if name not in past}, fuse.outputs)
+    return found
+
+
+def engine_of(model: Model, name: str) -> nn.Module:
+    """What is exported under this name."""
+    return FuseAlone(model.fuse) if name == "fuse_alone" else getattr(model, name)
 
 
 def _memory_inputs(manifest: Manifest) -> dict[str, torch.Tensor]:
@@ -74,7 +85,7 @@ def export(model: Model, manifest: Manifest, folder: Path, variant: str = "fp32"
     engines = {}
     for name, port in ports(manifest).items():
         file = folder / f"{name}.{variant}.onnx"
-        _export_one(getattr(model, name), port, file)
+        _export_one(engine_of(model, name), port, file)
         engines[name] = EngineFile(file.name, golden.sha256(file))
     golden_file = _record_golden(engines, manifest, folder, variant)
     complete = dataclasses.replace(

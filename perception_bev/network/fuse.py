@@ -99,6 +99,22 @@ class Fuse(nn.Module):
         return cells.reshape(batch, self._heights * channels, *self._lift_shape)
 
 
+class FuseAlone(nn.Module):
+    """A Fuse that has a memory, without looking at it: for less time than with it. What comes of a
+    frame is remembered all the same."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
+        self.fuse = fuse
+
+    def forward(self, camera: torch.Tensor, lift_index: torch.Tensor, lift_weight: torch.Tensor,
+                lidar: torch.Tensor, radar: torch.Tensor, context: torch.Tensor,
+                ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As Fuse with a memory that is empty."""
+        first, entry = self.fuse.entry(camera, lift_index, lift_weight, lidar, radar, context)
+        return self.fuse.pyramid(first, entry), self.fuse.recall.remember(entry, context)
+
+
 def _coordinates(manifest: Manifest) -> torch.Tensor:
     """(2, X/2, Y/2) float32: x and y of the cell centres over the grid's reach."""
     grid = manifest.grid

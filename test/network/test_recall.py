@@ -166,6 +166,21 @@ def test_all_zeros_are_the_model_without_memory(model):
         assert torch.equal(fused, model.fuse(**without))
 
 
+def test_fuse_alone_is_fuse_with_an_empty_memory(model, tmp_path):
+    """What it gives to be remembered too: looking away must not lose the frame."""
+    port = export.ports(MODEL)["fuse_alone"]
+    export._export_one(export.engine_of(model, "fuse_alone"), port, tmp_path / "alone.onnx")
+    engine = open_engine(tmp_path / "alone.onnx", Deployment(threads=1))
+    assert not [s.name for s in engine.inputs if s.name.startswith("memory")]
+    feeds = fuse_inputs(1)
+    feeds["memory"] = torch.zeros_like(feeds["memory"])
+    with torch.no_grad():
+        wanted = model.fuse(**feeds)
+    made = engine.infer({spec.name: feeds[spec.name].numpy() for spec in engine.inputs})
+    for name, tensor in zip(("fused", "remember"), wanted, strict=True):
+        assert np.allclose(made[name], tensor.numpy(), atol=1e-5), name
+
+
 def test_the_exported_fuse_computes_what_torch_computes(model, tmp_path):
     port = export.ports(MODEL)["fuse"]
     export._export_one(model.fuse, port, tmp_path / "fuse.onnx")
