@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("perception_bev.commands.bench_sync", "frames in, bundles out: time and losses"),
         "rasters": ("perception_bev.commands.bench_rasters", "the rasters that feed the network"),
         "overhead": ("perception_bev.commands.bench_overhead", "what the pipeline itself costs"),
+        "guard": ("perception_bev.commands.bench_guard", "how late a thread beside six cameras is"),
         "pipeline": ("perception_bev.commands.bench_pipeline", "runner modes side by side"),
         "soak": ("perception_bev.commands.bench_soak", "does it keep its promises for long"),
         "workers": ("perception_bev.commands.bench_workers", "engines in processes of their own"),
