@@ -8,7 +8,6 @@ import pytest
 
 from perception_bev.commands import main as bev
 from perception_bev.commands.trace import PICTURE_S, figures, window
-from perception_bev.errors import ConfigError
 from perception_bev.latency.trace import Trace
 from perception_bev.latency.trace_log import line_of
 
@@ -121,10 +120,3 @@ def test_frames_without_a_publication_have_no_total():
     report = figures([Trace(0, 5 * MS, [("fuse", 5 * MS, 9 * MS)])])
     assert report["published"] == 0 and set(report["spans_ms"]) == {"wait", "fuse"}
     assert report["plans"] == {"n/a": 1}
-
-
-def test_errors_name_the_file(tmp_path):
-    from perception_bev.latency.trace_log import read
-
-    with pytest.raises(ConfigError, match="none.jsonl"):
-        read(tmp_path / "none.jsonl")

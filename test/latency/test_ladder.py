@@ -255,14 +255,11 @@ def test_no_frame_is_dearer_than_its_floor(floors, seed):
 
 def back_after(drive: Drive, limit_ns: int = 4 * SECOND) -> int:
     """Time from now until `full` and nothing else is chosen; frames cost the usual."""
-    begun, first = drive.now, None
+    begun = full_since = drive.now
     while drive.now < begun + limit_ns:
-        at = drive.now
-        if drive.frame(usual) == 0:
-            first = at if first is None else first
-        else:
-            first = None
-    return PLENTY if first is None else first - begun
+        if drive.frame(usual) != 0:
+            full_since = drive.now
+    return full_since - begun
 
 
 @pytest.mark.parametrize("alternatives", [(), NAMES])
