@@ -64,7 +64,12 @@ class Minder:
         if _readable(self._child.ended):
             self._bury(now_ns)
         elif self._state != "lost" and (why := self._verdict(now_ns)):
-            self._lose(why)
+            self.give_up_child(why)
+
+    def give_up_child(self, why: str, kind: str = "WorkerLost") -> None:
+        """Calls fail from now on; another one is started when this one is dead."""
+        self._lose(why, kind)
+        if self._child is not None:
             self._child.kill()
 
     def close(self) -> None:
@@ -100,8 +105,7 @@ class Minder:
                 for name, (inputs, outputs) in said["specs"].items():
                     self.engines[name].describe(self._node, specs_of(inputs), specs_of(outputs))
             except PerceptionError as err:
-                self._lose(str(err), type(err).__name__)
-                self._child.kill()
+                self.give_up_child(str(err), type(err).__name__)
             else:
                 self._child.go_on()
         elif "serving" in said:

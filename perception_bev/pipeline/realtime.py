@@ -6,10 +6,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 from collections.abc import Sequence
+from pathlib import Path
 
 MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
+CAP_IPC_LOCK = 14  # linux/capability.h
 
 
 def pin(cores: Sequence[int]) -> str | None:
@@ -49,11 +52,20 @@ def lock_memory(wanted: bool) -> str | None:
     """mlockall: nothing of this process is swapped out, or read again from a file."""
     if not wanted:
         return None
+    if not _may_lock_any_amount():  # with a limit, the allocation that reaches it fails
+        return "mlockall: limited (needs CAP_IPC_LOCK, or memlock unlimited)"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
-        return (f"mlockall: {os.strerror(ctypes.get_errno())} (needs CAP_IPC_LOCK or a memlock "
-                "limit)")
+        return f"mlockall: {os.strerror(ctypes.get_errno())}"
     return None
+
+
+def _may_lock_any_amount() -> bool:
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+        return True
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
+    return bool(int(effective, 16) >> CAP_IPC_LOCK & 1)
 
 
 def freeze_gc() -> None:

@@ -47,6 +47,7 @@ class RemoteEngine:
             self.inputs, self.outputs = inputs, outputs
             self._requests, self._responses = Layout(inputs), Layout(outputs)
             self._client, self._errors = node.client(self.name, self._requests), node.errors
+            node.reserve()
         elif (inputs, outputs) != (self.inputs, self.outputs):
             raise EngineFailed(f"engine {self.name}: its file changed while the worker was away")
 
@@ -87,8 +88,12 @@ class RemoteEngine:
         request = self._client.loan_slice_uninit(self._requests.size)
         self._requests.write(request.payload(), feeds)
         pending = request.assume_init().send()
-        self._ask(line)
-        return self._responses.read(self._answer(pending).payload())
+        # An error that somebody keeps would keep them too, and there is room for one request.
+        try:
+            self._ask(line)
+            return self._answer(pending)
+        finally:
+            pending.delete()
 
     def _ask(self, line: socket.socket) -> None:
         """Wake the worker and wait until it is done."""
@@ -109,11 +114,14 @@ class RemoteEngine:
         if reply != DONE:
             raise EngineFailed(reply.decode(errors="replace"))
 
-    def _answer(self, pending):
+    def _answer(self, pending) -> dict[str, np.ndarray]:
         response = pending.receive()
         if response is None:
             raise EngineFailed(f"engine {self.name}: worker '{self._worker}' answered with nothing")
-        return response
+        try:
+            return self._responses.read(response.payload())
+        finally:
+            response.delete()
 
     def _end(self) -> str:
         """Why the line ended: the supervisor's reason, or none is known yet."""

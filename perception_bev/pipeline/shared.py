@@ -26,6 +26,7 @@ ALIGNMENT = 64  # [bytes] of every tensor: a cache line, and what vector instruc
 BASE = Path("/dev/shm")  # where iceoryx2 on Linux has its segments; its lists lie beside them
 FAMILY = "perception_bev."
 LOCK = ".lock"
+SEGMENT = ".data"  # how iceoryx2 ends the names of what holds tensors
 
 
 class Layout:
@@ -37,11 +38,14 @@ class Layout:
         for spec in self.specs:
             self._starts.append(end)
             end += -(-_bytes(spec) // ALIGNMENT) * ALIGNMENT
-        self.size = max(end, ALIGNMENT)  # [bytes]
+        self.size = end + ALIGNMENT  # [bytes], wherever the slice begins
 
     def views(self, slice_) -> dict[str, np.ndarray]:
         """Tensors by name in an iceoryx2 slice; good as long as its sample is held."""
+        # Segments are mapped to whole pages, so that this is the same in both processes. Asking
+        # iceoryx2 0.10 for the alignment makes every segment as many times larger.
         whole = np.frombuffer(slice_.as_memory_view(), np.uint8)
+        whole = whole[-whole.ctypes.data % ALIGNMENT:]
         return {spec.name: whole[start:start + _bytes(spec)].view(spec.dtype).reshape(spec.shape)
                 for spec, start in zip(self.specs, self._starts, strict=True)}
 
@@ -129,6 +133,7 @@ class SharedNode:
     def __init__(self, place: Place) -> None:
         """Raises EngineUnavailable without iceoryx2."""
         self._iox = iox = _load()
+        self._base, self._prefix = Path(place.root).parent, place.prefix
         self.errors = (iox.LoanError, iox.RequestSendError, iox.ReceiveError)
         config = iox.config.default()
         config.global_cfg.root_path = iox.Path.new(place.root)
@@ -153,21 +158,37 @@ class SharedNode:
     def server(self, engine: str, responses: Layout):
         """Of a service that is there."""
         return (self._service(engine).open().server_builder()
-                .initial_max_slice_len(responses.size).create())
+                .initial_max_slice_len(responses.size).max_loaned_responses_per_request(1)
+                .create())
+
+    def reserve(self) -> None:
+        """Take all memory of the segments now; EngineUnavailable when there is not enough.
+
+        Else it is taken at the first write, and a full /dev/shm kills the process that writes.
+        """
+        for segment in self._base.glob(f"{self._prefix}*{SEGMENT}"):
+            with suppress(FileNotFoundError), segment.open("rb+") as file:
+                size = segment.stat().st_size
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError as err:
+                    raise EngineUnavailable(
+                        f"shared memory: {self._base} has no {size / 1e6:.1f} MB left for one "
+                        f"engine: {err.strerror} (containers: --shm-size)") from err
 
     def close(self) -> None:
         """After the ports are gone."""
         self._node = None
 
     def _service(self, engine: str):
-        """One caller, one worker and the dead one before it; one request at a time."""
-        iox = self._iox
-        of_bytes, aligned = iox.Slice[ctypes.c_uint8], iox.Alignment.new(ALIGNMENT)
-        return (self._node.service_builder(iox.ServiceName.new(engine))
+        """One caller, one worker and dead ones before it; one request at a time. The numbers
+        decide how much address space a segment takes, and locked memory, if that is asked for."""
+        of_bytes = self._iox.Slice[ctypes.c_uint8]
+        return (self._node.service_builder(self._iox.ServiceName.new(engine))
                 .request_response(of_bytes, of_bytes)
-                .max_clients(1).max_servers(4).max_nodes(8)
-                .max_active_requests_per_client(2).max_response_buffer_size(1)
-                .request_payload_alignment(aligned).response_payload_alignment(aligned))
+                .max_clients(1).max_servers(3).max_nodes(8).max_loaned_requests(1)
+                .max_active_requests_per_client(1).max_response_buffer_size(1)
+                .max_borrowed_responses_per_pending_response(1))
 
 
 def _load():

@@ -104,12 +104,19 @@ class Supervisor:
         while not self._closing.is_set():
             now = self._clock()
             for minder in self._minders.values():
-                minder.look(now)
+                self._look(minder, now)
             if not self._settled.is_set() and all(m.settled for m in self._minders.values()):
                 self._settled.set()
             self._sleep()
         for minder in self._minders.values():
             minder.close()
+
+    def _look(self, minder: Minder, now: int) -> None:
+        """What goes wrong here must not end the care for the others."""
+        try:
+            minder.look(now)
+        except Exception as err:  # the system's errors, and iceoryx2's have no common base
+            minder.give_up_child(f"worker '{minder.name}': {type(err).__name__}: {err}")
 
     def _sleep(self) -> None:
         poll = select.poll()

@@ -84,6 +84,7 @@ def _serve(control: socket.socket, work: job.Job, place, lines: list[socket.sock
         desk = _Desk(engine, node.server(name, responses), responses, line,
                      slow.Switch(Path(place.root), name))
         threading.Thread(target=desk.serve, name=name, daemon=True).start()
+    node.reserve()
     realtime.freeze_gc()
     _say(control, serving=[note for note in notes if note])
 
@@ -135,11 +136,14 @@ class _Desk:
         request = self._server.receive()
         if request is None:
             raise PerceptionError("the worker was asked, but there is no request")
-        self._switch.wait()
-        outputs = self._engine.infer(self._requests.views(request.payload()))
-        response = request.loan_slice_uninit(self._responses.size)
-        self._responses.write(response.payload(), outputs)
-        response.assume_init().send()
+        try:
+            self._switch.wait()
+            outputs = self._engine.infer(self._requests.views(request.payload()))
+            response = request.loan_slice_uninit(self._responses.size)
+            self._responses.write(response.payload(), outputs)
+            response.assume_init().send()
+        finally:
+            request.delete()
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ SPECS = st.lists(st.tuples(st.lists(st.integers(1, 5), max_size=4).map(tuple),
 class Slice:
     """As iceoryx2 gives it: bytes at an address."""
 
-    def __init__(self, size: int) -> None:
-        self._whole = (ctypes.c_uint8 * size)()
+    def __init__(self, size: int, shift: int = 0) -> None:
+        self._whole = (ctypes.c_uint8 * (size + shift))()
+        self._shift = shift
+        self.start = ctypes.addressof(self._whole) + shift
 
     def as_memory_view(self) -> memoryview:
-        return memoryview(self._whole)
+        return memoryview(self._whole)[self._shift:]
 
 
 def layout_of(kinds) -> Layout:
@@ -47,15 +50,15 @@ def test_what_was_written_is_read(kinds, seed):
         np.testing.assert_array_equal(got[name], array)
 
 
-@given(SPECS)
-def test_tensors_are_aligned_and_lie_apart(kinds):
+@given(SPECS, st.integers(0, 63))
+def test_tensors_are_aligned_and_lie_apart_wherever_the_slice_begins(kinds, shift):
     layout = layout_of(kinds)
-    slice_ = Slice(layout.size)
-    start = ctypes.addressof(slice_._whole)
+    slice_ = Slice(layout.size, shift)
+    start = slice_.start
     spans = [(v.ctypes.data - start, v.nbytes) for v in layout.views(slice_).values()]
-    assert all(at % ALIGNMENT == 0 for at, _ in spans)
-    assert all(a + n <= b for (a, n), (b, _) in zip(spans, spans[1:], strict=False))
-    assert all(at + n <= layout.size for at, n in spans)
+    assert all((start + at) % ALIGNMENT == 0 for at, _ in spans)
+    assert all(a + n <= b for (a, n), (b, _) in pairwise(spans))
+    assert all(0 <= at and at + n <= layout.size for at, n in spans)
 
 
 def test_what_was_read_stays_when_the_slice_is_used_again():

@@ -55,9 +55,12 @@ def test_other_feeds_are_refused_before_they_travel(supervisor):
 
 
 def test_engines_of_one_worker_compute_at_the_same_time(supervisor):
+    def left() -> None:
+        with pytest.raises(WorkerLost):
+            call(supervisor.engines["left"])
+
     supervisor.slow("left", 5000)
-    waiting = threading.Thread(target=lambda: pytest.raises(WorkerLost, call,
-                                                            supervisor.engines["left"]))
+    waiting = threading.Thread(target=left)
     waiting.start()
     for _ in range(10):
         np.testing.assert_array_equal(call(supervisor.engines["right"]), BYTES)
