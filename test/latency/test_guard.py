@@ -99,6 +99,13 @@ def test_a_result_of_an_unknown_bundle_is_not_published(line):
     assert line.result(0, 50)
 
 
+def test_a_result_of_an_expected_period_without_a_bundle_is_not_published(line):
+    line.closed(0)
+    line.result(0, 50)
+    assert not line.result(100, 150)
+    assert line.closed(100) and line.result(100, 151)
+
+
 def test_due_of_is_until_when_a_result_can_go_out(line):
     line.closed(0)
     assert line.guard.due_of(OFFSET * MS, 0) == 70 * MS
@@ -306,7 +313,9 @@ def test_a_result_after_a_stall_comes_with_one_word_about_what_was_lost():
         line.closed(t)
     verdict = line.result(150, 205)  # the deadlines of 0, 50 and 100 have passed
     assert verdict and stamps(verdict.before) == [100]
-    assert verdict.before[0].overdue and verdict.before[0].skipped == 2
+    miss, = verdict.before
+    assert miss.overdue and (miss.skipped, miss.count) == (2, 3)
+    assert line.guard.counts["skipped"] == 2
 
 
 def test_a_stall_of_an_hour_costs_nothing(line):
@@ -378,6 +387,15 @@ def test_a_step_refuses_what_is_in_work(line):
     assert not line.result(0, 50)
     miss, = line.fire(70)
     assert miss.t_ref_ns == (OFFSET + 9_000) * MS
+
+
+def test_after_a_step_the_first_bundle_tells_when_the_next_is_expected(line):
+    line.closed(0)
+    line.guard.reset("jump", epoch=1, step_ns=9_000 * MS)
+    assert line.closed(20, epoch=1, stamp=OFFSET + 9_020)
+    assert line.due == 90
+    line.fire(90)
+    assert line.due == 190
 
 
 def test_a_small_step_of_ros_time_neither_makes_nor_loses_a_period(line):
