@@ -1,5 +1,6 @@
-"""Nodes: what /diagnostics says is wrong, with the time of its receipt, one JSON line a message, for
-benchmarks. Start: `python -m perception_bev.nodes.diagnostics_monitor --ros-args -p report:=OUT`
+"""Nodes: what /diagnostics says is wrong, with the time of its receipt, one JSON line a message.
+
+For benchmarks: `python -m perception_bev.nodes.diagnostics_monitor --ros-args -p report:=OUT`
 """
 
 from __future__ import annotations
