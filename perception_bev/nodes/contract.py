@@ -36,8 +36,10 @@ class Contract:
         self.guard: Guard | None = None  # whose margin and delay are said
         self._condition, self._live, self._notes, self._log = condition, live, notes, log
         self.late_results = 0
+        self._late: dict[str, str] = {}  # what the last late result took, while none is in time
 
     def output(self, output: Output) -> None:
+        self._late = {}
         start = time.monotonic_ns()
         self._publications.tracks(output.tracks)
         self._publications.objects(output)
@@ -70,10 +72,13 @@ class Contract:
                   "reach_ms": "n/a" if miss.reach_ns is None else f"{miss.reach_ns / 1e6:.1f}"}
         self._publications.status(miss.t_ref_ns, level,
                                   message + (f" ({why})" if why else ""),
-                                  values | self._common(condition))
+                                  values | self._late | self._common(condition))
 
     def late(self, output: Output) -> None:
         self.late_results += 1
+        trace, now = output.trace, time.monotonic_ns()
+        self._late = {"latency.wait_ms": f"{(trace.ready - trace.t_ref) / 1e6:.3f}",
+                      "latency.compute_ms": f"{(now - trace.ready) / 1e6:.3f}"}
         self._keep(output, "late")
 
     def _common(self, condition: Condition) -> dict[str, str]:

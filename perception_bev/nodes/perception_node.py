@@ -39,6 +39,7 @@ from perception_bev.pipeline import punctual
 from perception_bev.pipeline.live import Live
 from perception_bev.pipeline.perception import Perception
 from perception_bev.rig import Calibration, load_rig, resolve
+from perception_bev.sync.clock import MS
 from perception_bev.sync.collector import BundleCollector, Collector
 from perception_bev.tf import TransformTree
 
@@ -136,7 +137,8 @@ class PerceptionNode(LifecycleNode):
         self._clock_reader = ClockReader(self)
         self._tf, self._infos = TransformTree(), dict[str, CameraModel]()
         self._publications = Publications(self, self._rig.base_frame,
-                                          manifest.output_grid, self._value("publish_tracks"))
+                                          manifest.output_grid, self._value("publish_tracks"),
+                                          round(self._rig.reference.period_ms * MS))
         try:
             calibration, self._followed = resolve(self._rig), False
         except CalibrationError as err:

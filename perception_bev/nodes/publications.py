@@ -18,6 +18,7 @@ from perception_bev.contracts import Boxes3D
 from perception_bev.grid import BevGrid
 from perception_bev.messages import objects_cloud
 from perception_bev.messages.write import MessageWriter, packed_array, time_parts
+from perception_bev.nodes import contract_qos
 from perception_bev.nodes.autoware import autoware_objects, autoware_publisher, autoware_tracks
 from perception_bev.nodes.rig_probe import message_class
 from perception_bev.outputs.track import Tracks
@@ -25,6 +26,7 @@ from perception_bev.pipeline.output import Output
 from perception_bev.raw import RawCloud
 
 OUTPUT = QoSProfile(depth=5)  # reliable
+PERIOD_NS = 100_000_000  # of the output, where nothing else is said
 HARDWARE_ID = "perception_bev"
 STATUS_NAME = "perception: output"
 WRITER = MessageWriter(message_class, packed_array)
@@ -34,14 +36,16 @@ class Publications:
     """The publishers of the contract topics; `objects` carries detections of its t_ref only."""
 
     def __init__(self, node: LifecycleNode, frame_id: str, grid: BevGrid,
-                 with_tracks: bool = True) -> None:
+                 with_tracks: bool = True, period_ns: int = PERIOD_NS) -> None:
+        """period_ns: of the output; silence for longer is told to who asks the middleware."""
+        contract = contract_qos.offered(period_ns)
         self._frame_id, self._grid = frame_id, grid
         self._detections = DetectionMessages()
         self._objects = node.create_lifecycle_publisher(Detection3DArray, "objects", OUTPUT)
-        self._status = node.create_lifecycle_publisher(DiagnosticArray, "status", OUTPUT)
+        self._status = node.create_lifecycle_publisher(DiagnosticArray, "status", contract)
         self._occupancy = node.create_lifecycle_publisher(OccupancyGrid, "bev/occupancy", OUTPUT)
         self._autoware = autoware_publisher(node, "objects_autoware", "DetectedObjects", OUTPUT)
-        self._tracks = TrackPublications(node, frame_id) if with_tracks else None
+        self._tracks = TrackPublications(node, frame_id, contract) if with_tracks else None
         self._all = [p for p in (self._objects, self._status, self._occupancy, self._autoware)
                      if p is not None]
 
@@ -77,10 +81,10 @@ class Publications:
 class TrackPublications:
     """`tracks` always; `tracks/cloud` and `tracks_autoware` for those who subscribe."""
 
-    def __init__(self, node: LifecycleNode, frame_id: str) -> None:
+    def __init__(self, node: LifecycleNode, frame_id: str, contract: QoSProfile) -> None:
         self._frame_id, self._detections = frame_id, DetectionMessages()
         self._run = os.urandom(8)  # this start of the node, in Autoware's ids
-        self._tracks = node.create_lifecycle_publisher(Detection3DArray, "tracks", OUTPUT)
+        self._tracks = node.create_lifecycle_publisher(Detection3DArray, "tracks", contract)
         self._cloud = node.create_lifecycle_publisher(PointCloud2, "tracks/cloud", OUTPUT)
         self._autoware = autoware_publisher(node, "tracks_autoware", "TrackedObjects", OUTPUT)
         self.all = [p for p in (self._tracks, self._cloud, self._autoware) if p is not None]

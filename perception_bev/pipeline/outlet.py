@@ -47,7 +47,7 @@ class Outlet:
         self._stamp_now, self._fault = stamp_now, fault
         self._patience_s = IDLE_S if stamp_now is None else REPLAYED_S
         self._changed = threading.Condition()
-        self._done: deque[Output | Failure] = deque()
+        self._done: deque[tuple[Output | Failure, int]] = deque()  # and when it came
         self._stopping = False
         self._why = ""  # the last failure since the last output
 
@@ -59,24 +59,24 @@ class Outlet:
 
     def deliver(self, made: Output | Failure) -> None:
         with self._changed:
-            self._done.append(made)
+            self._done.append((made, self._clock()))
             self._changed.notify()
 
     def run(self) -> None:
         """Until stop()."""
         while not self._stopping:
             try:
-                self._do(self._next())
+                self._do(*self._next())
             except Exception as err:  # whatever it was, the next period has an output
                 if not self._stopping:
                     self._fault(err)
 
-    def _do(self, task: Output | Failure | int | None) -> None:
-        if isinstance(task, Output):
-            self._give(task)
-        elif isinstance(task, Failure):
-            self._give_up(task)
-        elif task is not None:
+    def _do(self, made: Output | Failure | None, since: int | None) -> None:
+        if isinstance(made, Output):
+            self._give(made, since)
+        elif isinstance(made, Failure):
+            self._give_up(made)
+        elif since is not None:
             self._fire()
 
     def stop(self) -> None:
@@ -84,8 +84,9 @@ class Outlet:
             self._stopping = True
             self._changed.notify()
 
-    def _next(self) -> Output | Failure | int | None:
-        """Wait for the next result, or for the time at which the guard wants to speak."""
+    def _next(self) -> tuple[Output | Failure | None, int | None]:
+        """Wait for the next result, and since when it is there; or for the time at which the guard
+        wants to speak; both None: it is over."""
         with self._changed:
             while not self._stopping:
                 if self._done:
@@ -93,10 +94,10 @@ class Outlet:
                 now = self._aligned()
                 due = self.guard.due()
                 if due is not None and due <= now:
-                    return due
+                    return None, due
                 wait_s = self._patience_s if due is None else (due - now) / 1e9
                 self._changed.wait(min(wait_s, self._patience_s))
-        return None
+        return None, None
 
     def _aligned(self) -> int:
         now = self._clock()
@@ -104,13 +105,17 @@ class Outlet:
             self.guard.align(now, self._stamp_now())
         return now
 
-    def _give(self, output: Output) -> None:
+    def _give(self, output: Output, since: int) -> None:
+        """What it takes from a result that is there to its publication, a prediction would take
+        too: it is what the guard's margin is made of."""
         with self._changed:
             verdict = self.guard.result(output.t_ref_ns, output.epoch, self._clock())
         self._speak(verdict.before)
         if verdict:
             self._why = ""
             self._sink.output(output)
+            with self._changed:
+                self.guard.published(since, self._clock())
         else:
             self._sink.late(output)
 

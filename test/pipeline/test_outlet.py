@@ -68,7 +68,7 @@ class Bench:
     def turn(self) -> None:
         """One round of run()."""
         try:
-            self.outlet._do(self.outlet._next())
+            self.outlet._do(*self.outlet._next())
         except Exception as err:
             self.faults.append(err)
 
