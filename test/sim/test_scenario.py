@@ -14,8 +14,8 @@ from perception_bev.sim import scenario as module
 from perception_bev.sim.faults import Faults
 from perception_bev.sim.scenario import Scenario, load_scenario, path_of, shipped, targets
 
-NAMES = {"sensor_off", "sensor_late", "sensor_flapping", "camera_blinded", "fog", "radar_ghosts",
-         "clock_skew", "time_jump", "cut_in", "occluded_pedestrian"}
+NAMES = {"sensor_off", "sensor_late", "sensor_flapping", "sensor_garbage", "camera_blinded",
+         "fog", "radar_ghosts", "clock_skew", "time_jump", "cut_in", "occluded_pedestrian"}
 GOOD = {"name": "a", "what": "b"}
 
 
