@@ -1,4 +1,4 @@
-"""Perception on the vehicle's topics.
+"""Perception and its watchdog on the vehicle's topics.
 
 ros2 launch perception_bev perception.launch.py rig:=rig.yaml model:=DIR viz:=true
 """

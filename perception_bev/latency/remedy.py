@@ -21,7 +21,7 @@ class RemedySettings:
 
     overload_s: float = 30.0  # so long the ladder is left alone with an overload
     overload_share: float = 0.05  # predictions among the outputs of that time
-    release_s: float = 10.0  # after the last prediction; doubles when the floor was released early
+    release_s: float = 10.0  # so long the share must be low; doubles when that was too early
     most_release_s: float = 120.0
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class Remedy:
         self._began: int | None = None  # since when outputs are judged
         self._floor = 0  # of overload: index of the dearest plan that is allowed
         self._reason = ""
-        self._last_bad = self._released = 0
+        self._released = 0  # when, last
         self._release_s = self.settings.release_s
 
     def observe(self, at: int, predicted: bool, plan: str) -> None:
@@ -60,7 +60,6 @@ class Remedy:
         index = self._plans.index(plan) if plan in self._plans else len(self._plans) - 1
         self._seen.append(Seen(at, predicted, index))
         self._began = at if self._began is None else self._began
-        self._last_bad = at if predicted else self._last_bad
 
     def forget(self) -> None:
         """What was seen has another cause than overload (a worker that started anew)."""
@@ -81,25 +80,33 @@ class Remedy:
         return self._plans[index], "; ".join(why for floor, why in floors if floor and why)
 
     def _judge(self, now: int) -> None:
-        if self._floor and now - self._last_bad > self._release_s * 1e9:
+        if self._floor and self._overloaded(now, self._release_s) is False:
             self._floor, self._reason, self._released = 0, "", now
             self.forget()
-        window = round(self.settings.overload_s * 1e9)
-        while self._seen and now - self._seen[0].at > window:
-            self._seen.popleft()
-        if self._began is not None and now - self._began >= window and self._seen:
+        if self._overloaded(now, self.settings.overload_s):
             self._raise_floor(now)
+        longest = round(max(self._release_s, self.settings.overload_s) * 1e9)
+        while self._seen and now - self._seen[0].at > longest:
+            self._seen.popleft()
+
+    def _overloaded(self, now: int, seconds: float) -> bool | None:
+        """Whether too much was predicted lately; None until that was seen for so long."""
+        since = now - round(seconds * 1e9)
+        lately = [seen.predicted for seen in self._seen if seen.at > since]
+        if self._began is None or self._began > since or not lately:
+            return None
+        return sum(lately) / len(lately) > self.settings.overload_share
 
     def _raise_floor(self, now: int) -> None:
-        """Forbid the dearest plan that was tried, when too much was predicted meanwhile."""
-        share = sum(seen.predicted for seen in self._seen) / len(self._seen)
+        """Forbid the dearest plan that was tried."""
         tried = max(min(seen.plan for seen in self._seen), self._floor)
-        if share <= self.settings.overload_share or tried + 1 >= len(self._plans):
+        if tried + 1 >= len(self._plans):
             return
         again = self._released and now - self._released < 10 * self._release_s * 1e9
         self._release_s = (min(2 * self._release_s, self.settings.most_release_s) if again
                            else self.settings.release_s)
         self._floor = tried + 1
-        self._reason = (f"overload: {share:.0%} of the outputs of {self.settings.overload_s:g} s "
-                        f"were predictions, with '{self._plans[tried]}' among the plans")
+        self._reason = (f"overload: over {self.settings.overload_share:.0%} of the outputs of "
+                        f"{self.settings.overload_s:g} s were predictions, with "
+                        f"'{self._plans[tried]}' among the plans")
         self.forget()  # what comes now is judged anew

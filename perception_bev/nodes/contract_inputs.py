@@ -87,7 +87,9 @@ class ContractInputs:
         """Hear those publishers too that offer less than ours do; ask for all again when they
         have left."""
         for topic, state in self.publishers.items():
-            left = bool(state.plain) and state.alive is False and topic not in self._to_repair
+            # Nobody tells of the death of who offers no liveliness, but the graph knows who left.
+            left = (bool(state.plain) and topic not in self._to_repair
+                    and not self._node.count_publishers(topic))
             if left:
                 state.plain = ""
             if left or topic in self._to_repair:

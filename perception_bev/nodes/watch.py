@@ -78,7 +78,7 @@ class Watch:
         """One message of `tracks`."""
         self._receipts.observe(self._time.at(receipt), stamp_ns, self._age_ms(receipt, stamp_ns))
 
-    def look(self, now: Now, publisher: Row, host: Row | None = None,
+    def look(self, now: Now, publisher: Row, host: Row,
              host_floor: tuple[int, str] = (0, "")) -> Findings | None:
         """What there is to say; None right after we ourselves were stopped: what came meanwhile
         has not been heard yet.
@@ -95,7 +95,7 @@ class Watch:
         if now.rate < STANDING:
             rows = [replace(row, level=Level.STALE, message="paused: /clock stands still")
                     for row in rows]
-        rows += [publisher, *([host] if host is not None else []), _asked(floor, reason)]
+        rows += [publisher, host, _asked(floor, reason)]
         return Findings(tuple(replace(row, name=path_of(row.name)) for row in rows), floor, reason)
 
     def _slept(self, mono_ns: int) -> bool:

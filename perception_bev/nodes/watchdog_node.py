@@ -8,6 +8,7 @@ With `autostart` (the default) it configures and activates itself.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,12 +22,15 @@ from rclpy.timer import Timer
 from perception_bev.deployment import Deployment, load_deployment
 from perception_bev.errors import PerceptionError
 from perception_bev.latency.health_settings import HealthSettings, sensor_limits
+from perception_bev.latency.host import HostLimits
+from perception_bev.latency.ladder import PLANS
 from perception_bev.latency.remedy import RemedySettings
 from perception_bev.nodes import spin
 from perception_bev.nodes.clock import ClockReader
 from perception_bev.nodes.contract_inputs import ContractInputs
 from perception_bev.nodes.degrade import BEAT_S, DegradePublisher
 from perception_bev.nodes.diagnostics import Diagnostics
+from perception_bev.nodes.host_watch import HostWatch
 from perception_bev.nodes.watch import Watch
 from perception_bev.rig import load_rig
 
@@ -39,21 +43,32 @@ PARAMETERS = {
     "act": (True, "ask for a floor by `degrade`; false: only report"),
     "autostart": (True, "configure and activate without a lifecycle manager"),
 }
-LIMITS = {  # name: least, most, text; defaults are those of the settings
-    "window_s": (1.0, 60.0, "of all percentiles and shares [s]"),
-    "persist_s": (0.1, 60.0, "a limit exceeded for so long is an ERROR [s]"),
-    "silent_ms": (100.0, 10_000.0, "without any status: an ERROR at once [ms]"),
-    "start_s": (1.0, 600.0, "until the first status: an ERROR when it takes longer [s]"),
-    "heartbeat_ms": (50.0, 10_000.0, "age of a stage's last frame [ms]"),
-    "guard_delay_ms": (0.1, 100.0, "how late the output guard may be [ms]"),
-    "miss_share": (0.0, 1.0, "of the periods without a result in time"),
-    "drop_share": (0.0, 1.0, "of a sensor's messages that were dropped"),
-    "least_rate": (0.0, 1.0, "of the rate that the rig states for a sensor"),
-    "overload_s": (1.0, 3600.0, "how long an overload is left to the ladder alone [s]"),
-    "overload_share": (0.001, 1.0, "predictions among the outputs of that time"),
-    "release_s": (1.0, 3600.0, "after the last prediction a floor for overload is released [s]"),
+Limit = tuple[float, float, str]  # least, most, text; defaults are those of the settings
+LIMITS: dict[type, dict[str, Limit]] = {
+    HealthSettings: {
+        "window_s": (1.0, 60.0, "of all percentiles and shares [s]"),
+        "persist_s": (0.1, 60.0, "a limit exceeded for so long is an ERROR [s]"),
+        "silent_ms": (100.0, 10_000.0, "without any status: an ERROR at once [ms]"),
+        "start_s": (1.0, 600.0, "until the first status: an ERROR when it takes longer [s]"),
+        "heartbeat_ms": (50.0, 10_000.0, "age of a stage's last frame [ms]"),
+        "guard_delay_ms": (0.1, 100.0, "how late the output guard may be [ms]"),
+        "miss_share": (0.0, 1.0, "of the periods without a result in time"),
+        "drop_share": (0.0, 1.0, "of a sensor's messages that were dropped"),
+        "least_rate": (0.0, 1.0, "of the rate that the rig states for a sensor"),
+    },
+    RemedySettings: {
+        "overload_s": (1.0, 3600.0, "how long an overload is left to the ladder alone [s]"),
+        "overload_share": (0.001, 1.0, "predictions among the outputs of that time"),
+        "release_s": (1.0, 3600.0, "after the last prediction that floor is released [s]"),
+        "most_release_s": (1.0, 3600.0, "the same, where it comes back again and again [s]"),
+    },
+    HostLimits: {
+        "headroom_c": (0.0, 50.0, "so far below its throttling point a sensor is hot [°C]"),
+        "throttles_at_c": (40.0, 150.0, "throttling point of sensors that do not say [°C]"),
+        "memory_free_mb": (0.0, 1e6, "less is a warning [MB]"),
+        "recover_s": (0.0, 3600.0, "until a floor for heat goes down one step [s]"),
+    },
 }
-OF_REMEDY = ("overload_s", "overload_share", "release_s")
 
 
 class WatchdogNode(LifecycleNode):
@@ -64,15 +79,17 @@ class WatchdogNode(LifecycleNode):
         for name, (default, text) in PARAMETERS.items():
             self.declare_parameter(name, default, ParameterDescriptor(
                 description=text, read_only=name == "autostart"))
-        for name, (least, most, text) in LIMITS.items():
-            owner = RemedySettings if name in OF_REMEDY else HealthSettings
-            self.declare_parameter(name, getattr(owner, name), ParameterDescriptor(
-                description=text, floating_point_range=[
-                    FloatingPointRange(from_value=least, to_value=most)]))
+        for settings, limits in LIMITS.items():
+            defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+            for name, (least, most, text) in limits.items():
+                self.declare_parameter(name, float(defaults[name]), ParameterDescriptor(
+                    description=text, floating_point_range=[
+                        FloatingPointRange(from_value=least, to_value=most)]))
         self._watch: Watch | None = None
         self._inputs: ContractInputs | None = None
         self._diagnostics: Diagnostics | None = None
         self._degrade: DegradePublisher | None = None
+        self._host: HostWatch | None = None
         self._alarms: list[Timer] = []
 
     # -- lifecycle -----------------------------------------------------------------------------
@@ -114,19 +131,22 @@ class WatchdogNode(LifecycleNode):
         rig, deployment = self._value("rig"), self._value("deployment")
         known = load_rig(rig) if rig else None
         computer = load_deployment(deployment) if deployment else Deployment()
-        limits = {name: self._value(name) for name in LIMITS if name not in OF_REMEDY}
         self._settings = HealthSettings(
-            budget_ms=computer.budget_ms, **limits,
+            budget_ms=computer.budget_ms, **self._limits(HealthSettings),
             **({} if known is None else {"period_ms": known.reference.period_ms,
                                          "sensors": sensor_limits(known)}))
+        self._host_limits = HostLimits(**self._limits(HostLimits))
         self._clock_reader = ClockReader(self)
-        self._watch = Watch(self._settings,
-                            RemedySettings(**{name: self._value(name) for name in OF_REMEDY}),
+        self._watch = Watch(self._settings, RemedySettings(**self._limits(RemedySettings)),
                             self._clock_reader.live)
+
+    def _limits(self, settings: type) -> dict[str, float]:
+        return {name: self._value(name) for name in LIMITS[settings]}
 
     def _start(self) -> None:
         self._diagnostics = Diagnostics(self)
         self._degrade = DegradePublisher(self)
+        self._host = HostWatch(self._host_limits, min(2, len(PLANS) - 1))
         self._inputs = ContractInputs(self, self._clock_reader,
                                       round(self._settings.period_ms * 1e6),
                                       self._watch.tracks, self._watch.status)
@@ -139,22 +159,20 @@ class WatchdogNode(LifecycleNode):
         for timer in self._alarms:
             self.destroy_timer(timer)
         self._alarms = []
-        if self._inputs is not None:
-            self._inputs.destroy()
-            self._inputs = None
-        if self._degrade is not None:
-            self._degrade.destroy()
-            self._degrade = None
-        if self._diagnostics is not None:
-            self._diagnostics.destroy()
-            self._diagnostics = None
+        if self._host is not None:
+            self._host.close()
+        for made in (self._inputs, self._degrade, self._diagnostics):
+            if made is not None:
+                made.destroy()
+        self._inputs = self._degrade = self._diagnostics = self._host = None
 
     # -- the timer -----------------------------------------------------------------------------
 
     def _look(self) -> None:
         self._inputs.repair()
         now = self._clock_reader.now()
-        found = self._watch.look(now, self._inputs.row())
+        found = self._watch.look(now, self._inputs.row(), self._host.row(now.mono_ns),
+                                 self._host.floor(now.mono_ns))
         if found is None:
             return
         if self._value("act"):

@@ -171,7 +171,7 @@ def test_the_watchdog_can_be_left_out(tmp_path, capsys):
     rig = tmp_path / "rig.yaml"
     rig.write_text("")
     assert bev.main(["up", "--rig", str(rig), "--no-watchdog", "--dry-run"]) == 0
-    assert "watchdog" not in capsys.readouterr().out
+    assert "watchdog_node" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words, needle", [([], "no rig"), (["--rig", "gone.yaml"], "gone.yaml")])
