@@ -56,7 +56,7 @@ def _processes() -> tuple[Case, ...]:
           for stage, asked in stages.items()),
         *(Case(f"kill_{stage}", "kill", stage, **asked) for stage, asked in stages.items()),
         Case("hang_watchdog", "hang", "watchdog", shows=r"watchdog$"),
-        Case("kill_watchdog", "kill", "watchdog", shows=r"watchdog$", for_s=0.0),
+        Case("kill_watchdog", "kill", "watchdog", shows=r"watchdog$"),
         Case("hiccup", "hang", "perception", for_s=1.0, outputs=False, shows=r"perception/"))
 
 

@@ -36,7 +36,7 @@ class Injection:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """One message of /diagnostics: what is not OK."""
+    """One message of /diagnostics. It need not have all items that there are."""
 
     mono_ns: int
     items: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # name: level, text
@@ -148,13 +148,15 @@ def _said(value: str) -> str:
 
 def _in_diagnostics(case: Case, begins_ns: int, diagnostics: Sequence[Diagnostics]
                     ) -> tuple[int, str] | None:
-    known: set[str] = set()
+    """An item that is worse than it was before the fault."""
+    levels: dict[str, int] = {}
     for message in diagnostics:
-        named = {name for name in message.items if re.search(case.shows, name)}
-        if message.mono_ns >= begins_ns and named - known:
-            name = min(named - known)
-            return message.mono_ns, f"diagnostics: {name}: {message.items[name][1]}"
-        known = named if message.mono_ns < begins_ns else known & named
+        for name, (level, text) in message.items.items():
+            if not re.search(case.shows, name):
+                continue
+            if message.mono_ns >= begins_ns and level > levels.get(name, 0):
+                return message.mono_ns, f"diagnostics: {name}: {text}"
+            levels[name] = level
     return None
 
 

@@ -1,4 +1,4 @@
-"""Nodes: what /diagnostics says is wrong, with the time of its receipt, one JSON line a message.
+"""Nodes: what /diagnostics says, with the time of its receipt, one JSON line a message.
 
 For benchmarks: `python -m perception_bev.nodes.diagnostics_monitor --ros-args -p report:=OUT`
 """
@@ -41,8 +41,8 @@ class DiagnosticsMonitor(Node):
 
 
 def items(message: DiagnosticArray) -> dict[str, list]:
-    """{name: [level, text]} of what is not OK."""
-    return {one.name: [one.level[0], one.message] for one in message.status if one.level[0]}
+    """{name: [level, text]}; a publisher may spread its items over several messages."""
+    return {one.name: [one.level[0], one.message] for one in message.status}
 
 
 def main(args: list[str] | None = None) -> int:

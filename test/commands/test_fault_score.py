@@ -113,8 +113,14 @@ def test_diagnostics_mark_it_where_they_are_first():
     row = judge(OFF, run(degraded()), said)
     assert row["detected_ms"] == pytest.approx(90.0)
     assert row["detected_by"] == "diagnostics: perception/sensors/cam: missing"
-    known = [Diagnostics(2 * S, item), Diagnostics(3_100 * MS, item)]
-    assert judge(OFF, run(degraded()), known)["detected_by"].startswith("status")
+    other = Diagnostics(2_500 * MS, {"perception/latency": [0, "fast"]})
+    known = [Diagnostics(2 * S, item), other, Diagnostics(3_100 * MS, item)]
+    assert judge(OFF, run(degraded()), known)["detected_by"].startswith("status"), "not new"
+    worse = Diagnostics(3_120 * MS, {"perception/sensors/cam": [2, "missing for long"]})
+    assert judge(OFF, run(degraded()), [*known, worse])["detected_ms"] == pytest.approx(110.0)
+    well = Diagnostics(2_500 * MS, {"perception/sensors/cam": [0, "ok"]})
+    again = [Diagnostics(2 * S, item), well, Diagnostics(3_100 * MS, item)]
+    assert judge(OFF, run(degraded()), again)["detected_ms"] == pytest.approx(90.0)
 
 
 @pytest.mark.parametrize("by_s", (30.0, -2.0))
