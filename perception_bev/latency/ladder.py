@@ -141,17 +141,20 @@ class Ladder:
                 self._streak = self._calm = 0
                 if plan == self._level:  # else: of before the last step, which is judged apart
                     self._strike(min(plan + 1, self._last), "late")
-            elif plan <= self._level:  # a cheaper one than the level's proves nothing for it
-                self._in_time(min(max(periods, 1), self._base))
+                return
+            # It counts for the periods since the one before it: where few frames come, the way up
+            # takes no longer. Also if it was chosen before the last step up.
+            periods = min(max(periods, 1), self._base)
+            self._streak = min(self._streak + periods, self._frames)
+            self._waited += periods
+            if plan <= self._level:  # a cheaper one than the level's proves nothing for it
+                self._proven()
 
-    def _in_time(self, periods: int) -> None:
-        """A frame counts for the periods since the one before it: where few frames come, the way
-        up takes no longer."""
+    def _proven(self) -> None:
+        """The level's plan did a frame in time."""
         self._calm += 1
         if self._calm >= self._base:
             self._strikes = 0
-        self._streak = min(self._streak + periods, self._frames)
-        self._waited += periods
         if self._probation:
             self._probation -= 1
             if not self._probation:

@@ -282,8 +282,9 @@ def test_a_single_stall_takes_nothing_from_the_next_frames():
     assert drive.frames(30, usual) == [0] * 30
 
 
+KINDS = ["usual", "stalled", "slow", "no time", "one slow plan", "full in vain"]
 faults = st.lists(st.tuples(
-    st.sampled_from(["usual", "stalled", "slow", "no time", "one slow plan", "full in vain"]),
+    st.sampled_from(KINDS),
     st.integers(1, 30), st.integers(0, LAST), st.booleans()), max_size=8)
 
 
@@ -308,6 +309,16 @@ def test_whatever_happened_full_is_back_two_seconds_after_the_last_fault(
     drive = Drive(alternatives, period_ms * MS, in_flight)
     suffer(drive, history, seed)
     assert back_after(drive) <= 2 * SECOND
+
+
+@pytest.mark.parametrize("in_flight", [0, 1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_full_is_back_two_seconds_after_each_fault_of_each_length(kind, in_flight):
+    for frames, floor, held, alternatives in itertools.product(
+            (1, 2, 3, 5, 8, 13, 25, 40), range(len(PLANS)), (False, True), ((), NAMES)):
+        drive = Drive(alternatives, in_flight=in_flight)
+        suffer(drive, [(kind, frames, floor, held)], random.Random(frames))
+        assert back_after(drive, 2200 * MS) <= 2 * SECOND, (frames, floor, held, alternatives)
 
 
 @pytest.mark.parametrize("plans", [2, 3, 4])
