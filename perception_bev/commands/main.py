@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "overhead": ("perception_bev.commands.bench_overhead", "what the pipeline itself costs"),
         "guard": ("perception_bev.commands.bench_guard", "how late a thread beside six cameras is"),
         "pipeline": ("perception_bev.commands.bench_pipeline", "runner modes side by side"),
+        "ladder": ("perception_bev.commands.bench_ladder", "what each plan saves and costs"),
         "soak": ("perception_bev.commands.bench_soak", "does it keep its promises for long"),
         "workers": ("perception_bev.commands.bench_workers", "engines in processes of their own"),
         "trace": ("perception_bev.commands.bench_trace", "what the trace of a frame costs"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Literal
 
 import numpy as np
@@ -75,6 +75,12 @@ class CameraFeatures:
             features, start, end = self._thread.submit(self._timed, frame).result()
         trace.add(f"extract_camera:{camera}", start, end)
         return features
+
+    def settle(self) -> None:
+        """Wait until no picture is at work or waits."""
+        with self._lock:
+            futures = [future for _, future in self._store.values()]
+        wait(futures)
 
     def clear(self) -> None:
         """Forget all pictures."""

@@ -68,6 +68,10 @@ class Child:
         """Monotonic time of its newest heartbeat; 0: none yet."""
         return int(np.frombuffer(self._page, np.int64, 1)[0])
 
+    def beats(self) -> int:
+        """How many heartbeats there were."""
+        return int(np.frombuffer(self._page, np.int64, 2)[1])
+
     def stopped(self) -> bool:
         """Whether a signal or a debugger holds it (proc(5), state T or t)."""
         try:

@@ -32,6 +32,7 @@ class Minder:
         self._reason = ""  # of the last death
         self._notes = ""  # what this computer did not permit
         self._condemned = ""  # why it is to be killed
+        self._stopped_looks = 0  # one after the other that found it so
         self._due_ns = 0  # when the next one may be started
         self._started_ns = 0
 
@@ -84,7 +85,7 @@ class Minder:
     # -- its life ------------------------------------------------------------------------------
 
     def _start(self, now_ns: int) -> None:
-        self._condemned = ""
+        self._condemned, self._stopped_looks = "", 0
         self._heart = Heart(self._limits)
         self._started_ns = now_ns
         self._state = "starting"
@@ -113,7 +114,7 @@ class Minder:
 
     def _serve(self, notes: list[str], now_ns: int) -> None:
         for name, line in self._child.lines.items():
-            self.engines[name].connect(line)
+            self.engines[name].connect(line, self._child.beats)
         self._child.lines = {}  # they are the engines' now
         self._notes = "; ".join(notes)
         self._back_off.serving(now_ns)
@@ -124,7 +125,7 @@ class Minder:
         if self._condemned:
             return self._condemned
         beat = self._child.beat_ns
-        if beat and now_ns - beat > self._limits.doubt_s * 1e9 and self._child.stopped():
+        if self._stopped(beat, now_ns):
             return f"worker '{self.name}' is stopped (by a signal or a debugger)"
         if self._state == "running":
             silent = self._heart.look(beat, now_ns)
@@ -132,6 +133,12 @@ class Minder:
         late = now_ns - self._started_ns > self._limits.start_s * 1e9
         return (f"worker '{self.name}' did not serve within {self._limits.start_s:g} s"
                 if late else "")
+
+    def _stopped(self, beat_ns: int, now_ns: int) -> bool:
+        doubtful = beat_ns and now_ns - beat_ns > self._limits.doubt_s * 1e9
+        self._stopped_looks = (self._stopped_looks + 1 if doubtful and self._child.stopped()
+                               else 0)
+        return self._stopped_looks >= self._limits.stopped_looks
 
     def _bury(self, now_ns: int) -> None:
         """It is dead: take the rest away and say when the next one may come."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from perception_bev.contracts import MODALITIES, Boxes3D, Modality, SensorBundle, Slot
 from perception_bev.deployment import Deployment
 from perception_bev.errors import ConfigError
+from perception_bev.latency.ladder import PLANS, Plan
 from perception_bev.latency.trace import Trace
 from perception_bev.pipeline.ingest import Ingest
 from perception_bev.pipeline.perception import Perception
@@ -29,13 +30,14 @@ class Handicap:
     modalities: tuple[Modality, ...] = MODALITIES  # those that are used
     lost: tuple[str, ...] = ()  # names of sensors that are taken for missing
     memory: bool = True  # False: every sample is taken for itself
+    plan: Plan = PLANS[0]  # of all frames
 
 
 def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODALITIES,
            indices: Sequence[int] | None = None,
            progress: Callable[[Iterator], Iterator] | None = None,
            deployment: Deployment | None = None, memory: bool = True,
-           lost: Sequence[str] = ()) -> Iterator[tuple[Sample, Boxes3D]]:
+           lost: Sequence[str] = (), plan: Plan = PLANS[0]) -> Iterator[tuple[Sample, Boxes3D]]:
     """Every sample with the boxes that the model finds with these sensors.
 
     A recording that keeps decoded samples gives them by `bundle_of(index)`.
@@ -50,11 +52,12 @@ def detect(model: Path, recording: Recording, sensors: Sequence[Modality] = MODA
         progress: wraps the iteration over indices (tqdm, rich).
         memory: False takes every sample for itself.
         lost: names of sensors that are taken for missing.
+        plan: what is computed for every sample.
 
     Raises:
         ConfigError: a lost sensor is none of the rig's.
     """
-    handicap = Handicap(tuple(sensors), tuple(lost), memory)
+    handicap = Handicap(tuple(sensors), tuple(lost), memory, plan)
     chosen = iter(range(len(recording)) if indices is None else indices)
     runs: dict[tuple[str, ...], _Run] = {}
     try:
@@ -94,9 +97,12 @@ class _Run:
         self._last = sample
         push_motion(self.perception.ego, sample)
         bundle = decoded or self._ingest.bundle(sample)
+        bundle, plan = self._what_is_left(bundle), self._handicap.plan
+        if plan.cameras == "reused":
+            self.perception.see(bundle, plan)
         output = self.perception.process(
-            self._what_is_left(bundle), Trace(0, 0), self._handicap.modalities, EVALUATED_SCORE,
-            "keep" if self._handicap.memory else "skip")
+            bundle, Trace(0, 0), self._handicap.modalities, EVALUATED_SCORE,
+            "keep" if self._handicap.memory else "skip", plan)
         return sample, output.boxes
 
     def _what_is_left(self, bundle: SensorBundle) -> SensorBundle:

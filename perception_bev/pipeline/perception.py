@@ -174,6 +174,15 @@ class Perception:
         return self._through(Frame(bundle, trace, plan, tuple(modalities), history,
                                    score_threshold))
 
+    def see(self, bundle: SensorBundle, plan: Plan = PLANS[0]) -> None:
+        """A recorded bundle's pictures, as if they had come before it: their backbones have run
+        when this returns, as far as the plan wants them."""
+        with self._lock:
+            for name, slot in bundle.slots.items():
+                if slot.present and isinstance(slot.newest, CameraFrame):
+                    self._features.arrived(name, slot.newest, plan.cameras)
+        self._features.settle()
+
     def _through(self, frame: Frame) -> Output:
         try:
             self.extract(frame)

@@ -16,7 +16,9 @@ import numpy as np
 from perception_bev.engines.base import TensorSpec, check_feeds
 from perception_bev.errors import EngineFailed, WorkerLost
 from perception_bev.pipeline.shared import Layout, SharedNode
+from perception_bev.pipeline.vitals import BEAT_S
 
+PATIENCE = 4  # time limits that a call may take when its worker got no time to run
 ASK = b"?"
 DONE = b"."  # an answer; any other is the text of an error
 LONGEST = 4096  # [bytes] of such a text
@@ -29,7 +31,8 @@ class RemoteEngine:
                  hangs: Callable[[str], None]) -> None:
         """
         Args:
-            timeout_s: how long one call may take.
+            timeout_s: how long one call may take of a worker whose heart beats meanwhile. With the
+                whole machine standing still, it may take some times as long.
             hangs: called with the reason when it took longer; the worker is to be killed then.
         """
         self.name, self._worker, self._timeout_s, self._hangs = name, worker, timeout_s, hangs
@@ -51,9 +54,10 @@ class RemoteEngine:
         elif (inputs, outputs) != (self.inputs, self.outputs):
             raise EngineFailed(f"engine {self.name}: its file changed while the worker was away")
 
-    def connect(self, line: socket.socket) -> None:
-        """Calls go over this line from now on."""
+    def connect(self, line: socket.socket, beats: Callable[[], int]) -> None:
+        """Calls go over this line from now on. beats: number of the worker's heartbeats."""
         line.settimeout(self._timeout_s)
+        self._beats = beats
         self._line = line
 
     def disconnect(self, why: str) -> None:
@@ -99,7 +103,7 @@ class RemoteEngine:
         """Wake the worker and wait until it is done."""
         try:
             line.send(ASK)
-            reply = line.recv(LONGEST)
+            reply = self._reply(line)
         except TimeoutError:
             why = f"worker '{self._worker}' hangs: no answer in {self._timeout_s * 1e3:.0f} ms"
             if self._line is line:  # else the supervisor was faster
@@ -113,6 +117,17 @@ class RemoteEngine:
             raise WorkerLost(f"engine {self.name}: {self._end()}")
         if reply != DONE:
             raise EngineFailed(reply.decode(errors="replace"))
+
+    def _reply(self, line: socket.socket) -> bytes:
+        """TimeoutError when the worker has lived for a time limit and does not answer."""
+        for _ in range(PATIENCE - 1):
+            before = self._beats()
+            try:
+                return line.recv(LONGEST)
+            except TimeoutError:
+                if (self._beats() - before) * BEAT_S > self._timeout_s / 2:
+                    raise
+        return line.recv(LONGEST)
 
     def _answer(self, pending) -> dict[str, np.ndarray]:
         response = pending.receive()

@@ -165,12 +165,14 @@ class SharedNode:
         """Take all memory of the segments now; EngineUnavailable when there is not enough.
 
         Else it is taken at the first write, and a full /dev/shm kills the process that writes.
+        Segments that others are just making are left to them.
         """
         for segment in self._base.glob(f"{self._prefix}*{SEGMENT}"):
-            with suppress(FileNotFoundError), segment.open("rb+") as file:
+            with suppress(FileNotFoundError, PermissionError), segment.open("rb+") as file:
                 size = segment.stat().st_size
                 try:
-                    os.posix_fallocate(file.fileno(), 0, size)
+                    if size:
+                        os.posix_fallocate(file.fileno(), 0, size)
                 except OSError as err:
                     raise EngineUnavailable(
                         f"shared memory: {self._base} has no {size / 1e6:.1f} MB left for one "

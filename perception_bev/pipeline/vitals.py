@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+BEAT_S = 0.02  # between two heartbeats of a worker
 State = Literal["starting", "running", "lost"]
 
 
@@ -12,11 +13,12 @@ State = Literal["starting", "running", "lost"]
 class Limits:
     """When a worker is given up, and how soon another one is tried."""
 
-    call_s: float = 0.5  # one call, from sending it to its answer
+    call_s: float = 0.5  # one call, of a worker that has time to run
     start_s: float = 30.0  # until it serves
     look_s: float = 0.025  # between two looks at the workers
     silent_s: float = 0.3  # without a heartbeat, while the looks themselves were on time
     doubt_s: float = 0.06  # age of a heartbeat at which the kernel is asked whether it is stopped
+    stopped_looks: int = 2  # that find it so: after Ctrl-Z all are woken, one after the other
     first_wait_s: float = 0.0  # before the first restart; doubled by every further one
     second_wait_s: float = 0.1
     longest_wait_s: float = 5.0

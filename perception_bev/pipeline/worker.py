@@ -30,8 +30,8 @@ from perception_bev.errors import PerceptionError
 from perception_bev.pipeline import job, realtime, slow
 from perception_bev.pipeline.remote import DONE, LONGEST
 from perception_bev.pipeline.shared import Layout, SharedNode
+from perception_bev.pipeline.vitals import BEAT_S
 
-BEAT_S = 0.02
 LONGEST_JOB = 1 << 17  # [bytes]
 MOST_ENGINES = 64
 
@@ -158,10 +158,11 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _beat(page: int) -> None:
-    """Write the time into a page that the supervisor reads, for ever."""
+    """Write the time, and how often it was written, into a page that the parent reads."""
     newest = np.frombuffer(mmap.mmap(page, mmap.PAGESIZE), np.int64)
     while True:
         newest[0] = time.monotonic_ns()
+        newest[1] += 1
         time.sleep(BEAT_S)
 
 
