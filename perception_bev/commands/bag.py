@@ -79,7 +79,8 @@ def _add_play(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--namespace", default="", help="of all topics but /tf and /clock")
     parser.add_argument("--scenario", metavar="FILE",
                         help="name or file of a scenario whose faults befall the messages")
-    parser.add_argument("--rig", type=Path, help="the rig that was recorded, for --scenario")
+    parser.add_argument("--rig", type=Path, help="the rig that was recorded, for --scenario and "
+                                                 "for `bev fault message`")
     parser.add_argument("--seed", type=int, default=0, help="of what the scenario leaves to chance")
     parser.add_argument("--json", type=Path, metavar="OUT",
                         help="write what was played to this file")
@@ -291,14 +292,14 @@ def play_parameters(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fault_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    rig = {"rig": str(args.rig.resolve())} if args.rig else {}  # faults may be ordered, too
     if args.scenario is None:
-        return {}
+        return rig
     from perception_bev.sim.scenario import path_of
 
-    if args.rig is None:
+    if not rig:
         raise ConfigError("--scenario names sensors of a rig: give it with --rig FILE")
-    return {"scenario": str(path_of(args.scenario).resolve()), "rig": str(args.rig.resolve()),
-            "seed": args.seed}
+    return {"scenario": str(path_of(args.scenario).resolve()), **rig, "seed": args.seed}
 
 
 # -- fault ---------------------------------------------------------------------------------------

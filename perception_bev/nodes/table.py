@@ -78,7 +78,7 @@ def _viz(chosen: Choices) -> dict[str, Any]:
 
 def _replay(chosen: Choices) -> dict[str, Any]:
     """Playing waits for whoever takes the reference sensor, so that nothing is missed."""
-    return {"bag": chosen.bag, "rate": chosen.rate, "loop": chosen.loop,
+    return {"bag": chosen.bag, "rig": chosen.rig, "rate": chosen.rate, "loop": chosen.loop,
             "stamps": "fresh" if chosen.fresh else "original", "clock": not chosen.fresh,
             "expect": [_reference_topic(chosen.rig)],
             "wait_for_subscribers_s": ENGINES_LOADED_S, "use_sim_time": False}

@@ -55,7 +55,7 @@ def test_everything_but_the_replay_follows_its_clock():
              for node in table.plan(Choices(rig="rig.yaml", bag="b", rate=0.5, viz=True))}
     for name in ("perception", "watchdog", "viz"):
         assert nodes[name]["use_sim_time"] is True, name
-    assert nodes["replay"] == {"bag": "b", "rate": 0.5, "use_sim_time": False, "clock": True,
+    assert nodes["replay"] == {"bag": "b", "rig": "rig.yaml", "rate": 0.5, "use_sim_time": False, "clock": True,
                                "loop": False, "stamps": "original",
                                "wait_for_subscribers_s": table.ENGINES_LOADED_S,
                                "expect": ["/lidar/top/points"]}
