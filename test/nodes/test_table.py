@@ -55,8 +55,8 @@ def test_everything_but_the_replay_follows_its_clock():
              for node in table.plan(Choices(rig="rig.yaml", bag="b", rate=0.5, viz=True))}
     for name in ("perception", "watchdog", "viz"):
         assert nodes[name]["use_sim_time"] is True, name
-    assert nodes["replay"] == {"bag": "b", "rig": "rig.yaml", "rate": 0.5, "use_sim_time": False, "clock": True,
-                               "loop": False, "stamps": "original",
+    assert nodes["replay"] == {"bag": "b", "rig": "rig.yaml", "rate": 0.5, "use_sim_time": False,
+                               "clock": True, "loop": False, "stamps": "original",
                                "wait_for_subscribers_s": table.ENGINES_LOADED_S,
                                "expect": ["/lidar/top/points"]}
 
@@ -80,7 +80,8 @@ def test_text_stays_text_in_ros_arguments(path):
 
 
 def test_name_namespace_parameter_file_and_log_level_are_passed():
-    node, _ = table.plan(Choices(rig="r", namespace="/car/", params_file="p.yaml", log_level="debug"))
+    node, _ = table.plan(Choices(rig="r", namespace="/car/", params_file="p.yaml",
+                                 log_level="debug"))
     words = " ".join(node.ros_arguments())
     assert "__node:=perception" in words and "__ns:=/car " in words
     assert "--params-file p.yaml" in words and words.endswith("--log-level debug")
