@@ -45,6 +45,7 @@ PACKAGES = (  # module, needed to run, what for, cure
     ("autoware_perception_msgs", False, "objects_autoware",
      "apt install ros-$ROS_DISTRO-autoware-perception-msgs"),
     ("radar_msgs", False, "RadarScan topics", "apt install ros-$ROS_DISTRO-radar-msgs"),
+    ("iceoryx2", False, "runner 'processes'", "pip install iceoryx2 (x86_64), or runner 'threads'"),
     ("rosbags", False, "bags", "pip install rosbags"),
     ("torch", False, "training and export", "pip install torch"),
     ("tensorrt", False, "the engine 'tensorrt' of vehicles with a GPU", "JetPack has it"),

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from typing import ClassVar
 
 import pytest
 
@@ -22,7 +23,7 @@ SPECS = [specs_to_json(Echo(4).inputs)] * 2
 class FakeChild:
     """Dies when told to, by a pipe that becomes readable."""
 
-    made: list["FakeChild"] = []
+    made: ClassVar[list["FakeChild"]] = []
 
     def __init__(self, name: str, job: Job, place: Place) -> None:
         self.pid, self.beat_ns, self.speechless, self.is_stopped = 1, 0, False, False
@@ -36,6 +37,9 @@ class FakeChild:
 
     def said(self):
         return self.words.pop(0) if self.words else None
+
+    def beats(self) -> int:
+        return 0
 
     def stopped(self) -> bool:
         return self.is_stopped
@@ -134,6 +138,12 @@ def test_a_stopped_one_is_killed_when_its_heartbeat_is_old_enough_to_ask(minder)
     minder.look(SECOND + 60_000_000)
     assert not child().killed
     minder.look(SECOND + 60_000_001)
+    child().is_stopped = False  # it was woken a little later than its supervisor
+    minder.look(SECOND + 60_000_002)
+    child().is_stopped = True
+    minder.look(SECOND + 60_000_003)
+    assert not child().killed
+    minder.look(SECOND + 60_000_004)
     assert child().killed and "is stopped" in minder.state(0).reason
 
 

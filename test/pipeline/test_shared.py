@@ -58,7 +58,7 @@ def test_tensors_are_aligned_and_lie_apart_wherever_the_slice_begins(kinds, shif
     spans = [(v.ctypes.data - start, v.nbytes) for v in layout.views(slice_).values()]
     assert all((start + at) % ALIGNMENT == 0 for at, _ in spans)
     assert all(a + n <= b for (a, n), (b, _) in pairwise(spans))
-    assert all(0 <= at and at + n <= layout.size for at, n in spans)
+    assert all(at >= 0 and at + n <= layout.size for at, n in spans)
 
 
 def test_what_was_read_stays_when_the_slice_is_used_again():

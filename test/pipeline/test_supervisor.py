@@ -135,19 +135,19 @@ def test_twenty_kills_leave_memory_and_descriptors_as_they_were(supervisor):
     alone, name = supervisor.engines["alone"], supervisor.folder.name
 
     def kept() -> tuple[int, ...]:
-        return (workers.shared_names(name), workers.listed(supervisor.folder),
+        return (workers.shared_names(os.getpid()), workers.listed(supervisor.folder),
                 workers.descriptors(), workers.shared_maps(name))
 
     os.kill(supervisor.states()["solo"].pid, signal.SIGKILL)
     answer(alone)
-    before = kept()
+    before = workers.lowest(kept)
     for round_ in range(20):
         os.kill(supervisor.states()["solo"].pid, signal.SIGKILL)
         if round_ % 2:  # a call is on its way
             with pytest.raises(WorkerLost):
                 call(alone)
         np.testing.assert_array_equal(answer(alone), BYTES)
-    assert kept() == before
+    assert workers.lowest(kept) == before
 
 
 def test_a_hang_ends_at_the_time_limit_of_a_call():
@@ -167,25 +167,28 @@ def test_a_hang_ends_at_the_time_limit_of_a_call():
 
 
 def test_nothing_is_left_after_the_end():
-    names, descriptors = workers.shared_names(), workers.descriptors()
+    def kept() -> tuple[int, ...]:
+        return workers.shared_names(os.getpid()), workers.descriptors()
+
+    before = workers.lowest(kept)
     supervisor = Supervisor({"solo": echoes("alone")}, LIMITS)
     pid, folder = supervisor.states()["solo"].pid, supervisor.folder
     call(supervisor.engines["alone"])
     supervisor.close()
     supervisor.close()  # twice does no harm
     assert not lives(pid) and not folder.exists()
-    assert (workers.shared_names(), workers.descriptors()) == (names, descriptors)
+    assert workers.lowest(kept) == before
     with pytest.raises(WorkerLost, match="closed"):
         call(supervisor.engines["alone"])
 
 
 def test_a_file_that_cannot_be_loaded_is_an_error_at_the_start(tmp_path):
-    names = workers.shared_names()
+    names = workers.shared_names(os.getpid())
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(EngineMismatch, match=r"bad\.onnx: ONNX Runtime cannot load it"):
         Supervisor({"fine": echoes("alone"),
                     "broken": Job({"bad": EngineJob(str(tmp_path / "bad.onnx"))})}, LIMITS)
-    assert workers.shared_names() == names
+    assert workers.shared_names(os.getpid()) == names
 
 
 def test_a_worker_that_dies_without_a_word_is_an_error_too(monkeypatch):
@@ -228,7 +231,7 @@ def test_workers_die_with_their_parent_and_the_next_start_cleans_up(tmp_path):
     wait_for(lambda: not any(lives(int(pid)) for pid in pids))
     assert os.path.isdir(folder)
     Supervisor({"solo": echoes("alone")}, LIMITS).close()
-    assert workers.shared_names(os.path.basename(folder)) == 0
+    assert workers.shared_names(parent.pid) == 0
 
 
 def test_a_model_computes_bit_for_bit_the_same(remembering_model):
