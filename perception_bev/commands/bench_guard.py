@@ -34,6 +34,7 @@ order each round, so that a busy minute of the computer meets all of them.
 example: bev bench guard --seconds 20 --rounds 3 --json guard.json"""
 
 LIMIT_MS = 5.0  # p99.9 beyond which ingest would have to leave the guard's process
+FIRST = {"fifo_priority": 10, "nice": -10}  # the watched thread, and the whole process
 BASE = {"switch_interval_ms": 1.0, "freeze_gc": True}  # what deployments say by default
 BURN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
 GRACE_S = 90.0  # for a start on a slow computer
@@ -72,12 +73,17 @@ def variants() -> list[Variant]:
     return [Variant("idle, nothing is sent", {"messages": False}), *taking,
             Variant("unlocked, 1 ms, frozen garbage", BASE),
             Variant("unlocked, 1 ms, frozen, FIFO", BASE | {"fifo_priority": 10}),
-            Variant("busy cores: idle", {"messages": False}, busy=True),
-            Variant("busy cores: typed, 5 ms", {"taking": "typed"}, busy=True),
-            Variant("busy cores: unlocked, 1 ms, frozen", BASE, busy=True),
-            Variant("busy cores: the same, FIFO", BASE | {"fifo_priority": 10}, busy=True),
-            Variant("busy cores: the same, FIFO, nice -10",
-                    BASE | {"fifo_priority": 10, "nice": -10}, busy=True)]
+            *_busy()]
+
+
+def _busy() -> list[Variant]:
+    """As in `processes` mode, when every stage computes."""
+    trials = {"idle": {"messages": False}, "typed, 5 ms": {"taking": "typed"},
+              "unlocked, 1 ms, frozen": BASE,
+              "the same, FIFO": BASE | {"fifo_priority": 10},
+              "the same, FIFO, nice -10": BASE | FIRST,
+              "the same, but typed": BASE | FIRST | {"taking": "typed"}}
+    return [Variant(f"busy cores: {name}", trial, busy=True) for name, trial in trials.items()]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
