@@ -14,7 +14,7 @@ from collections.abc import Callable
 from perception_bev.deployment import Deployment
 from perception_bev.latency.costs import Costs
 from perception_bev.latency.guard import Guard, GuardSettings
-from perception_bev.latency.ladder import PLANS, Ladder
+from perception_bev.latency.ladder import PLANS, Ladder, LadderSettings
 from perception_bev.pipeline import punctual
 from perception_bev.pipeline.frame import Frame
 from perception_bev.pipeline.outlet import Outlet, Sink
@@ -42,7 +42,7 @@ class Live:
             fault: told of errors of ours in the scheduler and the outlet, which go on.
         """
         self.perception, self._now, self._fault = perception, now, fault
-        self.ladder = Ladder()
+        self.ladder = Ladder(settings=LadderSettings(period_ns=round(period_ms * MS)))
         self.floor = 0  # index of the dearest plan that is allowed
         self.costs = Costs(costs or {}, alternatives=[plan.name for plan in PLANS])
         self.guard = Guard(GuardSettings(
@@ -54,6 +54,7 @@ class Live:
         self.outlet = Outlet(self.guard, sink, time.monotonic_ns, perception.predict,
                              None if live else lambda: clock.stamp_time(now()), fault)
         self._deployment = deployment
+        self._epoch = 0
         self._opened: dict[tuple[int, int], tuple[int, int]] = {}  # epoch, t_ref: plan, when
         self._opened_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -103,6 +104,10 @@ class Live:
         if isinstance(opened, Failure):
             self.outlet.deliver(opened)
             return
+        if opened.epoch != self._epoch:  # what was slow before may have nothing to do with now
+            self._epoch = opened.epoch
+            self.ladder.reset()
+            self.costs.reset()
         mono = time.monotonic_ns()
         left = self.guard.due_of(opened.t_ref_ns, opened.epoch)
         level = self.ladder.choose(self._budget_ns if left is None else left - mono,
