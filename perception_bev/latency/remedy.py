@@ -2,7 +2,7 @@
 
 The ladder itself answers within a frame and is back within two seconds; a floor is for what it
 cannot see (a hot computer) and for what it does not cure: plans that are tried again and again and
-fail, each time at the cost of a prediction. Such a floor comes late and goes early.
+fail, each time at the cost of a prediction. Such a floor comes late, and goes when all is well.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class Remedy:
         self._release_s = self.settings.release_s
 
     def observe(self, at: int, predicted: bool, plan: str) -> None:
-        """An output. A plan of another name counts as the cheapest: nothing is to be forbidden."""
-        index = self._plans.index(plan) if plan in self._plans else len(self._plans) - 1
+        """An output; the plan of one that is not predicted has a known name, else it counts as
+        the dearest."""
+        index = self._plans.index(plan) if plan in self._plans else 0
         self._seen.append(Seen(at, predicted, index))
         self._began = at if self._began is None else self._began
 
@@ -98,15 +99,16 @@ class Remedy:
         return sum(lately) / len(lately) > self.settings.overload_share
 
     def _raise_floor(self, now: int) -> None:
-        """Forbid the dearest plan that was tried."""
-        tried = max(min(seen.plan for seen in self._seen), self._floor)
-        if tried + 1 >= len(self._plans):
+        """To the dearest plan that was in time, and by one step at least: what failed is not said
+        of a prediction, but it is what lies above."""
+        in_time = [seen.plan for seen in self._seen if not seen.predicted]
+        floor = min(max(min(in_time, default=0), self._floor + 1), len(self._plans) - 1)
+        if floor == self._floor:
             return
         again = self._released and now - self._released < 10 * self._release_s * 1e9
         self._release_s = (min(2 * self._release_s, self.settings.most_release_s) if again
                            else self.settings.release_s)
-        self._floor = tried + 1
+        self._floor = floor
         self._reason = (f"overload: over {self.settings.overload_share:.0%} of the outputs of "
-                        f"{self.settings.overload_s:g} s were predictions, with "
-                        f"'{self._plans[tried]}' among the plans")
+                        f"{self.settings.overload_s:g} s were predictions")
         self.forget()  # what comes now is judged anew

@@ -3,6 +3,7 @@ publisher lives."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,11 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from vision_msgs.msg import Detection3DArray
 
-from perception_bev.errors import RecordingError
+from perception_bev.errors import BadMessage
 from perception_bev.latency.level import NA, Level, Row
 from perception_bev.messages import read
 from perception_bev.nodes import contract_qos
 from perception_bev.nodes.clock import ClockReader
-from perception_bev.recordings.playback import leading_stamp
 from perception_bev.sync.clock import Now
 
 TOPICS = {"tracks": Detection3DArray, "status": DiagnosticArray}
@@ -136,7 +136,7 @@ class ContractInputs:
     def _tracks(self, data: bytes, info: dict[str, int]) -> None:
         try:
             stamp_ns = leading_stamp(data)
-        except RecordingError:
+        except BadMessage:
             self.unreadable += 1
             return
         self._take_tracks(self._receipt(info), stamp_ns)
@@ -159,3 +159,11 @@ class ContractInputs:
         if not self._clock.live or not 0 <= waited < 1_000_000_000:
             return now
         return Now(now.mono_ns - waited, now.ros_ns - waited, now.rate)
+
+
+def leading_stamp(data: bytes) -> int:
+    """The stamp [ns] of the header that a serialised message begins with; BadMessage if none."""
+    if len(data) < 12:
+        raise BadMessage("truncated", f"{len(data)} bytes hold no header")
+    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return sec * 1_000_000_000 + nanosec
