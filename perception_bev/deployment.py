@@ -12,6 +12,7 @@ from perception_bev.errors import ConfigError
 
 STAGES = ("extract", "fuse", "decide")
 PINNED = ("io", "cameras", *STAGES)  # what may have cores of its own
+MOVABLE = (*STAGES, "extract_camera", "extract_lidar", "extract_radar")  # to another host
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,21 @@ class GuardLimits:
 class Realtime:
     """What is asked of the operating system; what it does not permit is said and left out."""
 
-    fifo_priority: Annotated[int, Range(0, 90)] = 0  # SCHED_FIFO of the guard's thread; 0: none
-    nice: Annotated[int, Range(-20, 19)] = 0  # of the node and its workers, where permitted
+    fifo_priority: Annotated[int, Range(0, 90)] = 10  # SCHED_FIFO of the guard's thread; 0: none
+    nice: Annotated[int, Range(-20, 19)] = -10  # of all threads of the node
+    worker_nice: Annotated[int, Range(-20, 19)] = -5  # of workers: after the node, before others
     lock_memory: bool = False  # mlockall: pages that were touched stay in memory
     freeze_gc: bool = True  # what start-up made is never looked at again by the collector
     switch_interval_ms: Annotated[float, Range(0.05, 100)] = 1.0  # of Python's threads
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a stage node runs engines of ours, and how tensors go there and back."""
+
+    namespace: str = ""  # of the stage node; empty: the perception node's own
+    half: bool = False  # float32 tensors cross as float16: half the bytes, not the same bits
+    timeout_ms: Annotated[float, Range(5, 60_000)] = 500.0  # until an answer counts as lost
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,14 @@ class Deployment:
     early_extraction: bool = True  # a picture's backbone runs when it comes, not with its bundle
     stage_timeout_ms: Annotated[float, Range(20, 60_000)] = 500.0  # until a worker hangs
     cores: dict[str, tuple[int, ...]] = field(default_factory=dict)  # CPU numbers, by PINNED
+    remote: dict[str, Remote] = field(default_factory=dict)  # by MOVABLE: what runs on other hosts
     guard: GuardLimits = field(default_factory=GuardLimits)
     realtime: Realtime = field(default_factory=Realtime)
 
     def __post_init__(self) -> None:
         for name, given, known in (("stage_threads", self.stage_threads, STAGES),
-                                   ("cores", self.cores, PINNED)):
+                                   ("cores", self.cores, PINNED),
+                                   ("remote", self.remote, MOVABLE)):
             unknown = sorted(set(given) - set(known))
             if unknown:
                 raise ConfigError(f"{name}: {', '.join(unknown)} is none of {', '.join(known)}")
@@ -68,8 +81,16 @@ class Deployment:
 
     def threads_of(self, engine: str) -> int:
         """Inside the engine of this name."""
-        stage = "extract" if engine.startswith("extract") else engine.removesuffix("_alone")
-        return self.stage_threads.get(stage, self.threads)
+        return self.stage_threads.get(stage_of(engine), self.threads)
+
+    def remote_of(self, engine: str) -> Remote | None:
+        """Where the engine of this name runs; None: on this computer."""
+        return self.remote.get(engine) or self.remote.get(stage_of(engine))
+
+
+def stage_of(engine: str) -> str:
+    """The stage that an engine belongs to."""
+    return "extract" if engine.startswith("extract") else engine.removesuffix("_alone")
 
 
 def load_deployment(path: str | Path) -> Deployment:

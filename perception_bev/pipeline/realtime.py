@@ -8,6 +8,7 @@ import gc
 import os
 import resource
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
@@ -38,11 +39,14 @@ def first_in_first_out(priority: int) -> str | None:
 
 
 def be_nice(nice: int) -> str | None:
-    """The process's niceness; 0: as before."""
+    """The niceness of all threads of this process, which on Linux is each thread's own; those that
+    start later have their parent's. 0: as before."""
     if nice == 0:
         return None
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.setpriority(os.PRIO_PROCESS, int(thread), nice)
     except OSError as err:
         return f"nice {nice}: {err.strerror} (needs CAP_SYS_NICE or a nice limit)"
     return None

@@ -92,7 +92,7 @@ def _serve(control: socket.socket, work: job.Job, place, lines: list[socket.sock
 def _prepare(work: job.Job) -> list[str | None]:
     """Before any thread of an engine is made, because they inherit it."""
     asked = work.deployment.get("realtime", {})
-    return [realtime.pin(work.cores), realtime.be_nice(asked.get("nice", 0)),
+    return [realtime.pin(work.cores), realtime.be_nice(asked.get("worker_nice", 0)),
             realtime.lock_memory(asked.get("lock_memory", False))]
 
 
