@@ -254,8 +254,10 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 def perform(cases: Iterable[Case], folder: Path, choices: Choices, bag: Path, contract: Contract,
             order: Order, say: Say = print, **options: Any) -> list[dict[str, Any]]:
     """One stack, up for as long as the cases take: their rows."""
-    with small_disk(folder / "logs") as disk:
-        stack = FaultStack(folder, choices, bag, contract, folder / "logs", **options)
+    logs = (folder / "logs").resolve()
+    with small_disk(logs) as disk:
+        os.environ["ROS_LOG_DIR"] = str(logs)
+        stack = FaultStack(folder, choices, bag, contract, logs, **options)
         conductor = Conductor(list(cases), stack, contract, disk, order, say)
         failure: PerceptionError | None = None
         try:
