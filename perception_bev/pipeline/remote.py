@@ -40,6 +40,7 @@ class RemoteEngine:
         self.outputs: tuple[TensorSpec, ...] = ()
         self._client = None
         self._line: socket.socket | None = None
+        self._beats: Callable[[], int] = _none
         self._why = f"worker '{worker}' is starting"
         self._calls = threading.Lock()
 
@@ -63,6 +64,7 @@ class RemoteEngine:
     def disconnect(self, why: str) -> None:
         """The call that waits now and all later ones raise WorkerLost with this reason."""
         self._why = why
+        self._beats = _none  # they kept a worker's page open
         line, self._line = self._line, None
         if line is None:
             return
@@ -142,3 +144,8 @@ class RemoteEngine:
         """Why the line ended: the supervisor's reason, or none is known yet."""
         return (self._why if self._line is None
                 else f"worker '{self._worker}' died while it computed")
+
+
+def _none() -> int:
+    """Heartbeats of no worker."""
+    return 0
