@@ -15,6 +15,8 @@ from perception_bev.latency.guard_margin import Margin
 MS = 1_000_000  # [ns]
 MOST_PENDING = 16  # periods; further ahead than that nothing is in flight, the line begins anew
 SLOWEST = 0.01  # rate of ROS time below which it is not reckoned with: align() follows it then
+BACK_NS = 100 * MS  # steps of the clock of stamps from which on align() takes them for a jump, as
+AHEAD_NS = 1_000 * MS  # the collector does (sync/clock.py): a loop, a seek
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,7 @@ class Guard:
         bundle = _Period(t_ref_ns, t_ref_mono, epoch, self._usable(rate), True)
         self._margin.forget(t_ref_mono)
         if not self._pending:
-            self._line(bundle)
-            return True
+            return self._line(bundle)
         if epoch < self._pending[-1].epoch:
             return False
         self._reach_out(bundle)
@@ -170,9 +171,14 @@ class Guard:
         """Under `/clock`: the time of stamps as it is. Call it before the others in that case.
 
         A paused or slowed clock holds the periods up, a faster one brings them forward; what ticks
-        of /clock differ by is left alone. Live, nobody calls this: deadlines are monotonic then.
+        of /clock differ by is left alone. A clock that jumps takes the periods with it: nothing is
+        due until the next bundle. Live, nobody calls this: deadlines are monotonic then.
         """
+        before, self._aligned = self._aligned, (now, stamp_now)
         if not self._pending:
+            return
+        if before is not None and self._jumped(now - before[0], stamp_now - before[1]):
+            self._pending, self.misses, self._newest = [], 0, None
             return
         last = self._pending[-1]
         behind = last.stamp + round((now - last.mono) * last.rate) - stamp_now
@@ -195,6 +201,7 @@ class Guard:
         self._pending: list[_Period] = []  # by time; the last is the one that is expected
         self._served: _Period | None = None  # the last that had its output
         self._newest: tuple[int, int] | None = None  # epoch, stamp of the newest result
+        self._aligned: tuple[int, int] | None = None  # the last align()
         self.misses = 0  # in a row
 
     # -- what it knows ---------------------------------------------------------------------------
@@ -238,8 +245,16 @@ class Guard:
         budget = round(self.settings.budget_ns / period.rate)
         return period.mono + budget - min(self._margin.ns, budget // 2)
 
-    def _line(self, bundle: _Period) -> None:
+    def _jumped(self, passed: int, step: int) -> bool:
+        return step < -BACK_NS or step - passed * max(self._pending[-1].rate, 1.0) > AHEAD_NS
+
+    def _line(self, bundle: _Period) -> bool:
+        """Begin at a bundle; not at one that was served before the clock jumped."""
+        served = self._served
+        if served is not None and (bundle.epoch, bundle.stamp) <= (served.epoch, served.stamp):
+            return False
         self._pending = [bundle, self._next(bundle)]
+        return True
 
     def _reach_out(self, bundle: _Period) -> None:
         """Expect the periods up to a bundle that lies ahead; nobody else will name them."""

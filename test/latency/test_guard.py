@@ -447,6 +447,26 @@ def test_a_paused_clock_holds_what_is_in_work_up(line):
     assert line.result(0, 2_001)
 
 
+@pytest.mark.parametrize("step", [-10_000, -300, 100_000])
+def test_a_clock_that_jumps_takes_the_periods_with_it(line, step):
+    """A bag that loops, a seek: nothing is said of the times between, and nothing is held up."""
+    line.closed(0)
+    line.result(0, 50)
+    line.guard.align(60 * MS, (OFFSET + 60) * MS)
+    line.guard.align(80 * MS, (OFFSET + 80 + step) * MS)
+    assert line.fire(1_000) == []
+    assert line.closed(1_000, epoch=1, stamp=OFFSET + 1_000 + step)
+    assert line.guard.result((OFFSET + 1_000 + step) * MS, 1, 1_040 * MS)
+
+
+def test_a_bundle_of_before_the_jump_is_not_served_twice(line):
+    line.closed(0)
+    line.result(0, 50)
+    line.guard.align(60 * MS, (OFFSET + 60) * MS)
+    line.guard.align(80 * MS, (OFFSET - 920) * MS)
+    assert not line.closed(0) and line.due is None
+
+
 def test_ticks_of_the_clock_are_not_a_pause(line):
     line.closed(0)
     line.guard.align(70 * MS, (OFFSET + 45) * MS)

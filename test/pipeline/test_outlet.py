@@ -1,6 +1,6 @@
 """What leaves, in which order, and what the guard says when nothing comes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +148,23 @@ def test_an_error_in_the_sink_does_not_silence_the_next_periods(count):
     bench.result(count, 30)
     assert len(bench.faults) == count
     assert bench.sink.said[-1] == ("output", count)
+
+
+@pytest.mark.parametrize("jump_ms", [-10_000, 60_000])
+def test_a_loop_or_a_seek_of_the_clock_silences_nothing(jump_ms):
+    bench = Bench()
+    stamp_of = [STAMP - MONO]  # what /clock is ahead
+    bench.outlet._stamp_now = lambda: bench.now + stamp_of[0]
+    for number in range(2):
+        bench.closed(number)
+        bench.result(number, 40)
+    stamp_of[0] += jump_ms * MS
+    assert bench.outlet._aligned() and bench.outlet.guard.due() is None
+    bench.now = MONO + 205 * MS
+    bench.outlet.closed(STAMP + (200 + jump_ms) * MS, MONO + 200 * MS, 1, 1.0)
+    bench.outlet.deliver(replace(output(STAMP + (200 + jump_ms) * MS), epoch=1))
+    bench.turn()
+    assert bench.sink.said == [("output", 0), ("output", 1), ("output", 2 + jump_ms // 100)]
 
 
 def test_nothing_is_said_before_the_first_bundle():
