@@ -39,7 +39,7 @@ class Live:
             now: reads both clocks.
             live: ROS time is the system's; False: /clock, which may be slow or stand.
             costs: plan -> what it took at start-up [ns], from the bundle to its boxes.
-            fault: told of errors of ours in the scheduler and the outlet, which go on.
+            fault: told of errors of ours in any of the threads, which go on.
         """
         self.perception, self._now, self._fault = perception, now, fault
         self.ladder = Ladder(settings=LadderSettings(period_ns=round(period_ms * MS)))
@@ -58,7 +58,8 @@ class Live:
         self._opened: dict[tuple[int, int], tuple[int, int]] = {}  # epoch, t_ref: plan, when
         self._opened_lock = threading.Lock()
         self._stopping = threading.Event()
-        self.runner = runner_of(deployment.runner, perception, self._delivered, self._prepare)
+        self.runner = runner_of(deployment.runner, perception, self._delivered, self._prepare,
+                                fault)
         self._threads = [threading.Thread(target=run, name=name, daemon=True)
                          for run, name in ((self._publish, "outlet"), (self._schedule, "runner"))]
 

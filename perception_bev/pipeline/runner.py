@@ -53,11 +53,17 @@ class Runner(Protocol):
 
 
 def runner_of(mode: Mode, steps: Steps, deliver: Deliver,
-              prepare: Callable[[str], None] = lambda stage: None) -> Runner:
-    """prepare: called with the stage's name in its thread, before its first frame."""
+              prepare: Callable[[str], None] = lambda stage: None,
+              fault: Callable[[Exception], None] = lambda err: None) -> Runner:
+    """
+    Args:
+        prepare: called with the stage's name in its thread, before its first frame.
+        fault: told of errors outside the stages, after which their threads go on. Inline, the
+            caller of submit() gets them.
+    """
     if mode == "inline":
         return InlineRunner(steps, deliver)
-    return ThreadRunner(steps, deliver, prepare)
+    return ThreadRunner(steps, deliver, prepare, fault)
 
 
 class InlineRunner:
@@ -87,8 +93,9 @@ class ThreadRunner:
     """A thread a stage."""
 
     def __init__(self, steps: Steps, deliver: Deliver,
-                 prepare: Callable[[str], None] = lambda stage: None) -> None:
-        self._steps, self._deliver, self._prepare = steps, deliver, prepare
+                 prepare: Callable[[str], None] = lambda stage: None,
+                 fault: Callable[[Exception], None] = lambda err: None) -> None:
+        self._steps, self._deliver, self._prepare, self._fault = steps, deliver, prepare, fault
         self._channels: dict[str, Channel[tuple[Frame, int]]] = {s: Channel() for s in STAGES}
         self.beats: dict[str, int] = {}
         self._threads = [threading.Thread(target=self._run, args=(i,), name=f"stage-{stage}",
@@ -115,9 +122,8 @@ class ThreadRunner:
         _let_go(self._channels[STAGES[number]].put((frame, monotonic_ns())))
 
     def _run(self, number: int) -> None:
-        stage = STAGES[number]
-        self._prepare(stage)
-        step, channel = getattr(self._steps, stage), self._channels[stage]
+        self._prepare(STAGES[number])
+        channel = self._channels[STAGES[number]]
         while True:
             try:
                 frame, since = channel.get()
@@ -125,15 +131,22 @@ class ThreadRunner:
                 return
             frame.trace.add("queue", since, monotonic_ns())
             try:
-                made = step(frame)
+                self._work(number, frame)
             except Exception as err:  # a stage's thread outlives any frame
-                self._deliver(failed(self._steps, frame, stage, err))
-                continue
-            self.beats[stage] = monotonic_ns()
-            if number + 1 < len(STAGES):
-                self._hand_on(number + 1, frame)
-            else:
-                self._deliver(made)
+                self._fault(err)
+
+    def _work(self, number: int, frame: Frame) -> None:
+        stage = STAGES[number]
+        try:
+            made = getattr(self._steps, stage)(frame)
+        except Exception as err:
+            self._deliver(failed(self._steps, frame, stage, err))
+            return
+        self.beats[stage] = monotonic_ns()
+        if number + 1 < len(STAGES):
+            self._hand_on(number + 1, frame)
+        else:
+            self._deliver(made)
 
 
 def failed(steps: Steps, frame: Frame, stage: str, err: Exception) -> Failure:

@@ -94,6 +94,26 @@ def test_a_frame_that_fails_is_said_and_the_next_ones_come(mode, stage, error, t
     assert works[1].released == 1
 
 
+@pytest.mark.parametrize("where", ["fail", "deliver"])
+def test_an_error_after_a_stage_is_told_and_its_thread_goes_on(where):
+    steps, made, told = Steps({("extract", 0): EngineFailed("gone")}), [], []
+
+    def deliver(what):
+        if where == "deliver" and not told:
+            raise KeyError("nobody listens")
+        made.append(what)
+
+    if where == "fail":
+        steps.fail = None  # cannot be called
+    runner = runner_of("threads", steps, deliver, fault=told.append)
+    runner.submit(Work(0))
+    wait_for(lambda: told, "the error")
+    runner.submit(Work(1))
+    wait_for(lambda: made == [1], "the next frame")
+    runner.close()
+    assert isinstance(told[0], TypeError if where == "fail" else KeyError)
+
+
 def test_stages_of_consecutive_frames_overlap_and_the_newest_wins():
     steps, made = Steps(), []
     steps.gates = {"fuse": threading.Event(), "decide": threading.Event()}
