@@ -22,6 +22,7 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from perception_bev.deployment import Deployment, load_deployment
+from perception_bev.engines.base import Engine
 from perception_bev.errors import CalibrationError, ConfigError, PerceptionError
 from perception_bev.geometry import CameraModel
 from perception_bev.inputs.build import camera_slots
@@ -31,6 +32,7 @@ from perception_bev.manifest import load_manifest
 from perception_bev.nodes import spin
 from perception_bev.nodes.clock import ClockReader
 from perception_bev.nodes.contract import Contract, waiting_values
+from perception_bev.nodes.dds_engine import DdsLink
 from perception_bev.nodes.degrade import DegradeReceiver
 from perception_bev.nodes.message_filters_collector import MessageFiltersCollector
 from perception_bev.nodes.publications import Publications
@@ -38,6 +40,7 @@ from perception_bev.nodes.subscriptions import Subscriptions
 from perception_bev.pipeline import punctual
 from perception_bev.pipeline.live import Live
 from perception_bev.pipeline.perception import Perception
+from perception_bev.pipeline.stages import open_engines
 from perception_bev.rig import Calibration, load_rig, resolve
 from perception_bev.sync.clock import MS
 from perception_bev.sync.collector import BundleCollector, Collector
@@ -70,6 +73,7 @@ class PerceptionNode(LifecycleNode):
                 description=text, read_only=name == "autostart"))
         self._perception: Perception | None = None
         self._supervisor: Supervisor | None = None
+        self._link: DdsLink | None = None  # to stage nodes on other hosts
         self._live: Live | None = None
         self._log: TraceLog | None = None
         self._degrade: DegradeReceiver | None = None
@@ -139,13 +143,16 @@ class PerceptionNode(LifecycleNode):
         self._publications = Publications(self, self._rig.base_frame,
                                           manifest.output_grid, self._value("publish_tracks"),
                                           round(self._rig.reference.period_ms * MS))
+        if self._deployment.remote:
+            self._link = DdsLink(self, self._value("model"), self._deployment)
         try:
             calibration, self._followed = resolve(self._rig), False
         except CalibrationError as err:
             self._followed = True
             self.get_logger().info(f"waiting for topics: {err}")
         else:
-            self._take_calibration(calibration)
+            if self._link is None:  # else the keeper waits for the stage nodes
+                self._take_calibration(calibration)
 
     def _subscribe(self) -> None:
         self._sensor_inputs = Subscriptions(self, self._rig, self._clock_reader, self._tf,
@@ -183,6 +190,9 @@ class PerceptionNode(LifecycleNode):
 
     def _release(self) -> None:
         self._unload()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
         if self._publications is not None:
             self._publications.destroy(self)
             self._publications = None
@@ -249,9 +259,10 @@ class PerceptionNode(LifecycleNode):
         return notes | self._worker_notes()
 
     def _worker_notes(self) -> dict[str, str]:
+        notes = {} if self._link is None else {
+            f"remote.{name}": engine.describe() for name, engine in self._link.engines.items()}
         if self._supervisor is None:
-            return {}
-        notes = {}
+            return notes
         for name, state in self._supervisor.states().items():
             notes[f"worker.{name}"] = f"{state.state}, restarts {state.restarts}" + (
                 f": {state.reason}" if state.reason else "")
@@ -278,6 +289,10 @@ class PerceptionNode(LifecycleNode):
         except CalibrationError as err:
             self._say_no_output(str(err))
             return False
+        if self._link is not None and (absent := self._link.absent):
+            self._say_no_output(f"waiting for stage nodes that serve {', '.join(absent)} (the same "
+                                "ROS_DOMAIN_ID there, and the namespace that the deployment says)")
+            return False
         self._take_calibration(calibration)
         return True
 
@@ -302,12 +317,14 @@ class PerceptionNode(LifecycleNode):
         try:
             perception = Perception(self._value("model"), calibration, self._deployment,
                                     time.monotonic_ns, self._collector_class(),
-                                    None if supervisor is None else supervisor.engines)
+                                    self._engines(supervisor))
         except Exception:
             if supervisor is not None:
                 supervisor.close()
             raise
         self._perception, self._calibration, self._supervisor = perception, calibration, supervisor
+        if self._link is not None:
+            self._link.compress(True)  # after the proof, which was of the very bits
         try:
             self._costs = perception.warm_up()
         except Exception:
@@ -326,6 +343,19 @@ class PerceptionNode(LifecycleNode):
         from perception_bev.pipeline.supervisor import Supervisor  # iceoryx2 comes with it
 
         return Supervisor.of_model(Path(self._value("model")), self._deployment)
+
+    def _engines(self, supervisor: Supervisor | None) -> dict[str, Engine] | None:
+        """Those that are not opened in this process alone, and the rest of them then."""
+        local = None if supervisor is None else supervisor.engines
+        if self._link is None:
+            return local
+        self._link.compress(False)
+        if local is None:
+            folder = Path(self._value("model"))
+            variant = load_manifest(folder).variant(self._deployment.variant)
+            local = open_engines(folder, variant, self._deployment,
+                                 lambda name: self._deployment.remote_of(name) is None)
+        return {**local, **self._link.engines}
 
     def _collector_class(self) -> Callable[..., BundleCollector]:
         return {"deadline": Collector, "message_filters": MessageFiltersCollector}[

@@ -23,11 +23,14 @@ def jobs_of(folder: Path, deployment: Deployment,
             groups: Mapping[str, Sequence[str]] = GROUPS) -> dict[str, Job]:
     """Worker -> its job with a model; the files are checked here, by their digests.
 
-    An engine that the model does not have is left out; one that nobody runs is a ConfigError.
+    An engine that the model does not have, or that runs on another host, is left out; one that
+    nobody runs is a ConfigError.
     """
     manifest = load_manifest(folder)
     variant = manifest.variant(deployment.variant)
-    files = engine_files(Path(folder), variant, deployment.variant)
+    files = {name: file for name, file in
+             engine_files(Path(folder), variant, deployment.variant).items()
+             if deployment.remote_of(name) is None}
     homeless = sorted(set(files) - {name for names in groups.values() for name in names})
     if homeless:
         raise ConfigError(f"workers: nobody runs {', '.join(homeless)}")
@@ -39,4 +42,4 @@ def jobs_of(folder: Path, deployment: Deployment,
     return {worker: Job({name: EngineJob(str(files[name].resolve()), deployment.threads_of(name))
                          for name in names if name in files},
                         asdict(deployment), golden, tuple(deployment.cores.get(worker, ())))
-            for worker, names in groups.items()}
+            for worker, names in groups.items() if set(names) & set(files)}

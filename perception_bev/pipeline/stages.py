@@ -12,7 +12,7 @@ import numpy as np
 from perception_bev.deployment import Deployment
 from perception_bev.engines import golden
 from perception_bev.engines.base import Engine, check_wiring, open_engine
-from perception_bev.errors import EngineMismatch
+from perception_bev.errors import ConfigError, EngineMismatch
 from perception_bev.inputs.build import Inputs
 from perception_bev.latency.trace import Trace
 from perception_bev.manifest import Manifest, Variant
@@ -47,6 +47,10 @@ class Stages:
         self._clock = clock
         variant = manifest.variant(deployment.variant)
         self.engines = dict(engines or open_engines(folder, variant, deployment))
+        absent = sorted(set(ENGINES) - set(self.engines))
+        if absent:
+            raise ConfigError(f"{', '.join(absent)}: on other hosts, says the deployment; only the "
+                              "perception node reaches those")
         check_wiring(self.engines)
         self.memory = memory_of(manifest)
         _check_memory(folder, self.engines["fuse"], self.memory.recall(ALONE).feeds)
@@ -147,11 +151,12 @@ def engine_files(folder: Path, variant: Variant, name: str) -> dict[str, Path]:
     return files
 
 
-def open_engines(folder: Path, variant: Variant, deployment: Deployment) -> dict[str, Engine]:
-    """All engines of a model in this process."""
+def open_engines(folder: Path, variant: Variant, deployment: Deployment,
+                 wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Engine]:
+    """Engines of a model, by default all, in this process."""
     files = engine_files(folder, variant, deployment.variant)
     return {name: open_engine(file, replace(deployment, threads=deployment.threads_of(name)))
-            for name, file in files.items()}
+            for name, file in files.items() if wanted(name)}
 
 
 def _check_memory(folder: Path, fuse: Engine, feeds: Mapping[str, np.ndarray]) -> None:
