@@ -31,7 +31,8 @@ class Intake:
     def __init__(self, rig: Rig, ingest: Ingest, decode_threads: int, clock: Callable[[], int],
                  take: Callable[[str, SensorFrame, Now], None],
                  drop: Callable[[str, str, Now], None],
-                 fault: Callable[[str], None]) -> None:
+                 fault: Callable[[str], None],
+                 pass_gate: Callable[[], None] = lambda: None) -> None:
         """
         Args:
             clock: monotonic ns.
@@ -39,9 +40,11 @@ class Intake:
                 decoding ended.
             drop: (sensor, reason, now).
             fault: text of an error that is ours and not the message's.
+            pass_gate: called before a picture is decoded; may wait.
         """
         self.received: Counter[str] = Counter()  # messages, by sensor
         self._clock, self._take, self._drop, self._fault = clock, take, drop, fault
+        self._pass_gate = pass_gate
         self._lock = threading.Lock()
         self._queues: dict[str, deque[tuple[RawFrame, Now]]] = {n: deque() for n in rig.sensors}
         self._decoding: set[str] = set()  # sensors that have a job in the pool, one at most
@@ -114,6 +117,8 @@ class Intake:
 
     def _decode_next(self, sensor: str) -> None:
         """Decode the oldest waiting frame of a sensor, hand it over, and ask for the next."""
+        if sensor in self._rig.cameras:
+            self._pass_gate()
         with self._lock:
             raw, arrived = self._queues[sensor].popleft()
             stamp = self.monitors[sensor].correct(raw.stamp_ns, arrived)

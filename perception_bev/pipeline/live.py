@@ -74,6 +74,7 @@ class Live:
         for thread in self._threads:
             thread.join(timeout=5.0)
         self.runner.close()
+        self.perception.gate.lift()
 
     def overtaken(self) -> Counter[str]:
         """Frames that a newer one pushed out, by the stage before which they waited."""
@@ -113,15 +114,27 @@ class Live:
         left = self.guard.due_of(opened.t_ref_ns, opened.epoch)
         level = self.ladder.choose(self._budget_ns if left is None else left - mono,
                                    self.costs, self.floor, now_ns=mono)
-        opened.plan = self.perception.plan = PLANS[level]
+        level = self._prepared(level)
+        opened.plan = PLANS[level]
         with self._opened_lock:
             self._opened[opened.epoch, opened.t_ref_ns] = level, mono
             while len(self._opened) > 16:  # those that were overtaken
                 self._opened.pop(next(iter(self._opened)))
+        self.perception.gate.shut()
         self.runner.submit(opened)
+
+    def _prepared(self, level: int) -> int:
+        """The plan that this frame can have, and from now on pictures are extracted for the
+        ladder's level: a frame that for once has a cheaper plan spares no picture of the next, and
+        where pictures were spared until now, it is the next frame that has its own."""
+        before = self.perception.plan
+        self.perception.plan = PLANS[max(self.ladder.level, self.floor)]
+        spared = before.cameras != "fresh" and PLANS[level].cameras == "fresh"
+        return PLANS.index(before) if spared else level
 
     def _delivered(self, made: Output | Failure) -> None:
         """By the last stage's thread."""
+        self.perception.gate.lift()
         now = time.monotonic_ns()
         with self._opened_lock:
             level, since = self._opened.pop((made.epoch, made.t_ref_ns), (None, now))

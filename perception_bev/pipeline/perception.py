@@ -29,6 +29,7 @@ from perception_bev.outputs.occupancy import OccupancyMap
 from perception_bev.outputs.track import Tracker, Tracks, TrackSettings
 from perception_bev.pipeline.camera_features import CameraFeatures
 from perception_bev.pipeline.frame import Frame, History, Workspace, Workspaces
+from perception_bev.pipeline.gate import Gate
 from perception_bev.pipeline.ingest import Ingest
 from perception_bev.pipeline.intake import Intake
 from perception_bev.pipeline.output import Condition, Failure, Output
@@ -68,7 +69,8 @@ class Perception:
         odometry = calibration.rig.odometry
         self.ego = SharedEgo(EgoMotion(odometry.max_extrapolation_ms
                                        if isinstance(odometry, Odometry) else 100.0))
-        self.plan = PLANS[0]  # of the frames that are opened from now on
+        self.plan = PLANS[0]  # of the pictures that come from now on, and of frames opened here
+        self.gate = Gate(clock)
         self.want_occupancy = False
         self.failures: Counter[str] = Counter()  # bundles that gave no output, by error
         self.last_failure: Failure | None = None  # of tick()
@@ -82,7 +84,7 @@ class Perception:
         self._known_tracks = self.tracker.frozen()  # what any thread may carry on
         ingest, builder = self._steps_of(calibration)
         self._intake = Intake(calibration.rig, ingest, deployment.decode_threads, clock,
-                              self._take, self._drop, self._count_failure)
+                              self._take, self._drop, self._count_failure, self.gate.pass_)
         self._install(calibration, builder)
         self.collector = make_collector(calibration.rig, self.ego.at)
 
