@@ -3,17 +3,23 @@
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 from driving import QUICK, wait_for
 from small_car import calibration, frames
 
+from perception_bev.contracts import SensorBundle
 from perception_bev.deployment import Deployment, GuardLimits
 from perception_bev.errors import EngineFailed
 from perception_bev.latency.ladder import PLANS
+from perception_bev.latency.trace import Trace
+from perception_bev.pipeline.frame import Frame
+from perception_bev.pipeline.gate import Gate
 from perception_bev.pipeline.live import Live
+from perception_bev.pipeline.output import Output
 from perception_bev.pipeline.perception import Perception
-from perception_bev.sync.clock import Now
+from perception_bev.sync.clock import ClockWatch, Now
 
 # A wide budget: the computer that runs the tests may be busy; what is tested is not speed.
 PERIOD_MS, BUDGET_MS = 400.0, 350.0
@@ -127,6 +133,47 @@ def test_the_floor_forbids_dear_plans(tiny_model):
         wait_for(lambda: PLANS[-1].name in [plan for _, _, plan in said.all], "the cheapest plan")
         vehicle.live.floor = 0
         wait_for(lambda: said.all[-1][2] == "full", "the way back up")
+
+
+class Still:
+    """A perception that computes nothing, and a ladder that chooses what it is told."""
+
+    def __init__(self) -> None:
+        self.plan = PLANS[0]
+        self.gate = Gate(time.monotonic_ns)
+        self.collector = SimpleNamespace(clock=ClockWatch())
+
+    def predict(self, t_ref_ns, epoch):
+        return None
+
+    def extract(self, frame): ...
+
+    def fuse(self, frame): ...
+
+    def decide(self, frame):
+        return Output(frame.t_ref_ns, 0, 0, (), (), frame.bundle, frame.trace)
+
+
+@pytest.mark.parametrize(("chosen", "levels", "pictures", "given"), [
+    # Down for good: pictures are spared. Up again: first the pictures, then the frame.
+    ([0, 2, 1, 1, 0], [0, 2, 1, 1, 0], ["fresh", "reused", "fresh", "fresh", "fresh"],
+     [0, 2, 2, 1, 0]),
+    ([3, 2, 1, 1], [3, 2, 1, 1], ["none", "reused", "fresh", "fresh"], [3, 2, 2, 1]),
+    # A cheaper plan for one frame only: the next one has its pictures.
+    ([0, 2, 0], [0, 0, 0], ["fresh", "fresh", "fresh"], [0, 2, 0])])
+def test_a_frame_has_its_own_pictures_only_where_they_were_not_spared(chosen, levels, pictures,
+                                                                      given):
+    still = Still()
+    live = Live(still, replace(WIDE, runner="inline"), 100.0, _now, True, Said())
+    found = []
+    for number, (plan, level) in enumerate(zip(chosen, levels, strict=True)):
+        live.ladder = SimpleNamespace(choose=lambda *_, plan=plan, **__: plan, level=level,
+                                      finished=lambda *_: None)
+        bundle = SensorBundle(number * 100_000_000, 0, number, {})
+        frame = Frame(bundle, Trace(0, 0), still.plan)
+        live._begin(frame, _now())
+        found.append((still.plan.cameras, PLANS.index(frame.plan)))
+    assert found == list(zip(pictures, given, strict=True))
 
 
 def test_an_error_of_ours_is_told_and_the_next_bundle_comes(tiny_model):
