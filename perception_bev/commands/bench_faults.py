@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace, chosen: list) -> list[dict[str, Any]]:
     from perception_bev.commands.live_run import environment
 
     os.environ.update(environment())  # so that our own calls reach the nodes
-    from perception_bev.commands.fault_stage import UDP_PROFILE, perform
+    from perception_bev.commands.fault_stage import UDP_PROFILE, UDP_RANGE, perform
     from perception_bev.nodes import fault_calls, table
 
     bag, rows = bench_soak.bag_of(args), []
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace, chosen: list) -> list[dict[str, Any]]:
         if udp:
             profile = folder.resolve() / "udp.xml"
             profile.write_text(UDP_PROFILE)
-            os.environ.update(dict.fromkeys(table.FASTDDS_VARIABLES, str(profile)))
+            os.environ.update(dict.fromkeys(table.FASTDDS_VARIABLES, str(profile)), **UDP_RANGE)
         rows += perform(cases, folder, bench_soak.choices_of(args), bag,
                         bench_soak.contract_of(args), fault_calls.order,
                         nice=bench_soak.deployment_of(args).realtime.nice,

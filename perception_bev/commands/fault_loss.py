@@ -47,8 +47,7 @@ class Loss:
         if not count:
             raise ConfigError(f"process {self.pid} has no UDP sockets")
         return (f"{self.percent:g} % of the datagrams to {count} UDP sockets of process {self.pid} "
-                "are lost; shared memory is not touched: start the nodes with an UDP profile to "
-                "lose all kinds of messages")
+                "are lost; what comes by shared memory is not (docs/faults.md)")
 
     def end(self) -> None:
         try:

@@ -39,11 +39,14 @@ CALM_PATIENCE_S = 20.0
 RECOVERY_S = 8.0  # how long `full` is waited for after a fault
 LOOK_S = 0.05
 DISK_SIZE = "16m"
+# For nodes on this computer alone. ROS's own LOCALHOST would add shared memory to any profile.
+UDP_RANGE = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "0"}
 UDP_PROFILE = """<?xml version="1.0" encoding="UTF-8" ?>
 <profiles xmlns="http://www.eprosima.com">
   <transport_descriptors>
     <transport_descriptor><transport_id>udp</transport_id><type>UDPv4</type>
       <sendBufferSize>4194304</sendBufferSize><receiveBufferSize>4194304</receiveBufferSize>
+      <interfaceWhiteList><address>127.0.0.1</address></interfaceWhiteList>
     </transport_descriptor>
   </transport_descriptors>
   <participant profile_name="udp" is_default_profile="true"><rtps>
