@@ -116,6 +116,6 @@ def _is_made(future: Future) -> bool:
 def _slot_of(made: CameraFrame | None, slot: Slot, t_ref_ns: int) -> Slot:
     if made is not None and made.stamp_ns == slot.newest.stamp_ns:
         return slot
-    if made is None or t_ref_ns - made.stamp_ns > REUSED_NS:
+    if made is None or abs(t_ref_ns - made.stamp_ns) > REUSED_NS:  # ahead: time jumped back
         return Slot(reason="spared")
     return Slot((made,), t_ref_ns - made.stamp_ns, "reused")

@@ -111,7 +111,7 @@ class Live:
             self.ladder.reset()
             self.costs.reset()
         mono = time.monotonic_ns()
-        left = self.guard.due_of(opened.t_ref_ns, opened.epoch)
+        left = self.outlet.due_of(opened.t_ref_ns, opened.epoch)
         level = self.ladder.choose(self._budget_ns if left is None else left - mono,
                                    self.costs, self.floor, now_ns=mono)
         level = self._prepared(level)
@@ -139,7 +139,7 @@ class Live:
         with self._opened_lock:
             level, since = self._opened.pop((made.epoch, made.t_ref_ns), (None, now))
         if level is not None and isinstance(made, Output):
-            due = self.guard.due_of(made.t_ref_ns, made.epoch)
+            due = self.outlet.due_of(made.t_ref_ns, made.epoch)
             self.costs.observe(PLANS[level].name, now - since, now)
             self.ladder.finished(level, due is not None and now <= due, now)
         self.outlet.deliver(made)

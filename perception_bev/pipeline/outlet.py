@@ -57,6 +57,11 @@ class Outlet:
             self.guard.closed(t_ref_ns, t_ref_mono, epoch, rate)
             self._changed.notify()
 
+    def due_of(self, t_ref_ns: int, epoch: int) -> int | None:
+        """As the guard's, from any thread."""
+        with self._changed:
+            return self.guard.due_of(t_ref_ns, epoch)
+
     def deliver(self, made: Output | Failure) -> None:
         with self._changed:
             self._done.append((made, self._clock()))

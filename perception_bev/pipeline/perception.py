@@ -139,10 +139,11 @@ class Perception:
     def open(self, now: Now) -> Frame | Failure | None:
         """The next frame for the stages, if a bundle closes now; a failure if nothing is in it."""
         with self._lock:
+            due = self.collector.next_wakeup_ns()
             bundle = self.collector.poll(now)
         if bundle is None:
             return None
-        frame = Frame(bundle, self._trace_of(bundle, now), self.plan)
+        frame = Frame(bundle, self._trace_of(bundle, now, due), self.plan)
         if not any(slot.present for slot in bundle.slots.values()):
             return self.fail(frame, str(NoSensorData("no sensor contributed (" + "; ".join(
                 f"{name}: {slot.reason}" for name, slot in bundle.slots.items()) + ")")))
@@ -352,14 +353,19 @@ class Perception:
             known = text in self.failures or len(self.failures) < KINDS_OF_FAILURE
             self.failures[text if known else "others"] += 1
 
-    def _trace_of(self, bundle: SensorBundle, now: Now) -> Trace:
-        """A trace that holds when this bundle's frames came and how long they were decoded."""
+    def _trace_of(self, bundle: SensorBundle, now: Now, due: int | None) -> Trace:
+        """A trace that holds when this bundle's frames came and how long they were decoded.
+
+        due: when the collector wanted to be asked, if nothing came [monotonic ns]; what we come
+        later is nobody's wait.
+        """
         age_ns = self.collector.clock.lag_ns(now, bundle.t_ref_ns)
         t_ref = now.mono_ns - int(age_ns / (now.rate or 1.0))
         found = self._intake.timings((name, frame.stamp_ns) for name, slot in bundle.slots.items()
                                      for frame in slot.frames)
-        last = max((arrived for _, _, (arrived, _, _) in found), default=now.mono_ns)
-        ready = last if bundle.closed_by == "complete" else now.mono_ns
+        last = max((arrived for _, _, (arrived, _, _) in found), default=t_ref)
+        given_up = now.mono_ns if due is None or due < t_ref else min(due, now.mono_ns)
+        ready = last if found and bundle.closed_by == "complete" else max(last, given_up)
         trace = Trace(t_ref, max(ready, t_ref), id=bundle.sequence, stamp_ns=bundle.t_ref_ns)
         for name, stamp_ns, (arrived, start, end) in found:
             taken = t_ref + round((stamp_ns - bundle.t_ref_ns) / (now.rate or 1.0))

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from driving import START_NS, Drive, calls, counted, same_boxes, threads_named, wait_for
+from driving import MONO_NS, START_NS, Drive, calls, counted, same_boxes, threads_named, wait_for
 from small_car import LIDAR, MS, calibration, frames
 
 from perception_bev.errors import ConfigError, EngineFailed
 from perception_bev.geometry import SE3
+from perception_bev.latency.trace import kind
 from perception_bev.pipeline.intake import QUEUED
 from perception_bev.pipeline.perception import KINDS_OF_FAILURE
 from perception_bev.raw import EncodedImage, RawCloud
+from perception_bev.recordings.base import Sample
 
 SENSORS = {"front", "top", "nose"}
 
@@ -217,7 +219,6 @@ def test_two_pictures_of_one_time_are_two_pictures(tiny_model):
 
 
 def sample_of(seed: int):
-    from perception_bev.recordings.base import Sample
     raws = frames(START_NS, 7) | {"front": frames(START_NS, seed)["front"]}
     return Sample(str(seed), 0, START_NS, {name: (raw,) for name, raw in raws.items()})
 
@@ -341,9 +342,34 @@ def test_a_new_epoch_forgets_frames_and_motion(tiny_model):
 def test_the_trace_holds_every_step(tiny_model):
     with Drive(tiny_model) as drive:
         output = warmed(drive)[-1]
-    spans = {name for name, _, _ in output.trace.spans}
-    assert spans == {"decode", "inputs", "extract_camera", "extract_lidar", "extract_radar",
-                     "memory", "fuse", "decide", "post"}
+    spans = {kind(name) for name, _, _ in output.trace.spans}
+    assert spans == {"transport", "decode", "inputs", "extract_camera", "extract_lidar",
+                     "extract_radar", "memory", "fuse", "decide", "post"}
+    assert {f"decode:{name}" for name in SENSORS} <= {name for name, _, _ in output.trace.spans}
+
+
+def test_what_we_come_too_late_is_not_taken_for_waiting(tiny_model):
+    """A bundle that waits for a sensor in vain is ready when it gives up, not when we look."""
+    with Drive(tiny_model) as drive:
+        warmed(drive)
+        drive.passed_ns = 300 * MS
+        for name, raw in without(3, "nose").items():
+            drive.push(name, raw)
+        due = drive.perception.next_wakeup_ns()
+        drive.passed_ns = due - MONO_NS + 7 * MS
+        frame = drive.perception.open(drive.now())
+    assert frame.bundle.closed_by == "deadline"
+    assert frame.trace.ready == due > frame.trace.t_ref
+
+
+def test_pictures_of_before_a_jump_back_are_not_reused(tiny_model):
+    with Drive(tiny_model) as drive:
+        perception, later = drive.perception, START_NS + 10_000 * MS
+        early, late = (perception._intake._ingest.bundle(
+            Sample("0", 0, stamp, {name: (raw,) for name, raw in frames(stamp).items()}))
+            for stamp in (START_NS, later))
+        perception.see(late)
+        assert perception._features.reused(early)["front"].reason == "spared"
 
 
 def test_occupancy_is_made_for_those_who_want_it(tiny_model):
