@@ -267,20 +267,22 @@ class Perception:
 
     def condition(self) -> Condition:
         """Counts and faults as they are now; the other threads go on counting."""
-        with self._lock:
-            faults = {f"clock.{name}": fault for name, monitor in self._intake.monitors.items()
-                      if (fault := monitor.fault()) is not None}
-            shift_ns = self.collector.clock.shift_ns
-            if shift_ns:
-                faults["clock.stamps"] = (f"most stamps are {shift_ns / 1e9:.3f} s behind ROS time"
-                                          ": another clock, or a recording played without one")
-            if (fault := self.ego.fault()) is not None:
-                faults["odometry"] = fault
-            drops = {**self.collector.drops,
-                     **{("memory", why): n for why, n in self.stages.memory.drops.items()},
-                     **{("tracks", why): n for why, n in self.tracker.counts.items()}}
-            return Condition(dict(self.received), drops, dict(self.failures),
-                             faults, self.collector.advice(), bool(shift_ns))
+        faults = {f"clock.{name}": fault for name, monitor in self._intake.monitors.items()
+                  if (fault := monitor.fault()) is not None}
+        odometry = self.ego.fault()
+        # Stages count meanwhile without the lock: their counts are copied in one go.
+        memory, tracks = dict(self.stages.memory.drops), dict(self.tracker.counts)
+        with self._lock:  # not for long: decoded frames wait for it
+            shift_ns, advice = self.collector.clock.shift_ns, self.collector.advice()
+            drops, failures = dict(self.collector.drops), dict(self.failures)
+        if shift_ns:
+            faults["clock.stamps"] = (f"most stamps are {shift_ns / 1e9:.3f} s behind ROS time"
+                                      ": another clock, or a recording played without one")
+        if odometry is not None:
+            faults["odometry"] = odometry
+        drops |= {("memory", why): n for why, n in memory.items()}
+        drops |= {("tracks", why): n for why, n in tracks.items()}
+        return Condition(dict(self.received), drops, failures, faults, advice, bool(shift_ns))
 
     def warm_up(self) -> dict[str, int]:
         """Compile and touch everything that the first frame would otherwise wait for.

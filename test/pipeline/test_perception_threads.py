@@ -1,5 +1,6 @@
 """Many threads at once: frames in, outputs out, new calibrations, somebody who reads the counts."""
 
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -135,3 +136,30 @@ def test_decoded_in_order_by_many_threads(tiny_model, monkeypatch):
     perception.close()
     assert begun == sorted(begun) and len(begun) == 2
     assert perception.collector.waiting == 2 and not perception.condition().drops
+
+
+def test_counts_may_be_read_while_the_stages_count(tiny_model):
+    """A stage that counts something for the first time must not spoil a `status`."""
+    perception = Perception(tiny_model, calibration(), QUICK, time.monotonic_ns)
+    counters = (perception.tracker.counts, perception.stages.memory.drops)
+    over, before = Event(), sys.getswitchinterval()
+
+    def count() -> None:
+        while not over.is_set():
+            for counter in counters:
+                counter.clear()
+                counter.update(f"reason {i}" for i in range(20))
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            counting = pool.submit(count)
+            try:
+                for _ in range(1000):
+                    perception.condition()
+            finally:
+                over.set()
+            counting.result()
+    finally:
+        sys.setswitchinterval(before)
+        perception.close()
