@@ -53,7 +53,8 @@ class Deployment:
     variant: str = "fp32"  # of the model
     providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of ONNX Runtime, in order
     threads: Annotated[int, Range(1, 256)] = 2  # inside one engine
-    stage_threads: dict[str, int] = field(default_factory=dict)  # of the engines of some stages
+    stage_threads: dict[str, int] = field(default_factory=dict)  # of the engines of some stages,
+    # or of single ones: {extract_camera: 1}
     decode_threads: Annotated[int, Range(1, 64)] = 1  # for pictures; clouds have one of their own
     collector: Literal["deadline", "message_filters"] = "deadline"  # the second for comparison
     check_golden: bool = True  # compare every engine with its stored outputs at start-up
@@ -67,7 +68,7 @@ class Deployment:
     realtime: Realtime = field(default_factory=Realtime)
 
     def __post_init__(self) -> None:
-        for name, given, known in (("stage_threads", self.stage_threads, STAGES),
+        for name, given, known in (("stage_threads", self.stage_threads, MOVABLE),
                                    ("cores", self.cores, PINNED),
                                    ("remote", self.remote, MOVABLE)):
             unknown = sorted(set(given) - set(known))
