@@ -39,14 +39,6 @@ class Contract:
         self._late: dict[str, str] = {}  # what the last late result took, while none is in time
 
     def output(self, output: Output) -> None:
-        """`tracks` and `status` first: they are what has a deadline."""
-        try:
-            self._tell(output)
-        finally:
-            self._publications.objects(output)
-            self._keep(output, output.mode)
-
-    def _tell(self, output: Output) -> None:
         self._late = {}
         start = time.monotonic_ns()
         self._publications.tracks(output.tracks)
@@ -64,6 +56,10 @@ class Contract:
             "latency.claimed": self._claim(output.trace, condition)})
         self._publications.status(output.t_ref_ns, level, message,
                                   values | self._common(condition))
+
+    def afterwards(self, output: Output) -> None:
+        self._publications.objects(output)
+        self._keep(output, output.mode)
 
     def missed(self, miss: Miss, tracks: Tracks | None, why: str) -> None:
         self._publications.tracks(tracks)

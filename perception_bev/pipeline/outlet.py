@@ -20,7 +20,10 @@ class Sink(Protocol):
     """Where outputs go. Called by the outlet's thread alone."""
 
     def output(self, output: Output) -> None:
-        """A result in time. Sets `output.trace.published`."""
+        """A result in time: what has a deadline. Sets `output.trace.published`."""
+
+    def afterwards(self, output: Output) -> None:
+        """What else there is to say of it."""
 
     def missed(self, miss: Miss, tracks: Tracks | None, why: str) -> None:
         """A period without one: tracks carried on to its stamp, None where nobody knows."""
@@ -118,9 +121,12 @@ class Outlet:
         self._speak(verdict.before)
         if verdict:
             self._why = ""
-            self._sink.output(output)
-            with self._changed:
-                self.guard.published(since, self._clock())
+            try:
+                self._sink.output(output)
+                with self._changed:
+                    self.guard.published(since, self._clock())
+            finally:
+                self._sink.afterwards(output)
         else:
             self._sink.late(output)
 

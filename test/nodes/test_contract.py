@@ -55,16 +55,9 @@ def contract(publications, condition=lambda: NOTHING, log=None) -> Contract:
 
 def test_what_has_a_deadline_goes_out_before_what_has_none():
     publications, kept = Publications(), []
-    contract(publications, log=SimpleNamespace(put=kept.append)).output(output())
-    assert publications.said == ["tracks", "status", "objects"]
-    assert publications.values["mode"] == "full" and len(kept) == 1
-
-
-def test_an_error_in_what_status_says_costs_neither_tracks_nor_objects():
-    def condition():
-        raise ZeroDivisionError
-
-    publications = Publications()
-    with pytest.raises(ZeroDivisionError):
-        contract(publications, condition).output(output())
-    assert publications.said == ["tracks", "objects"]
+    sink, result = contract(publications, log=SimpleNamespace(put=kept.append)), output()
+    sink.output(result)
+    assert publications.said == ["tracks", "status"] and result.trace.published is not None
+    assert publications.values["mode"] == "full" and not kept
+    sink.afterwards(result)
+    assert publications.said[2:] == ["objects"] and kept == [result.trace]

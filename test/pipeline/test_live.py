@@ -37,6 +37,9 @@ class Said:
         output.trace.published = time.monotonic_ns()
         self.all.append((output.t_ref_ns, output.mode, output.plan))
 
+    def afterwards(self, output):
+        pass
+
     def missed(self, miss, tracks, why):
         self.all.append((miss.t_ref_ns, miss.mode, why))
 

@@ -17,12 +17,16 @@ MONO = 5_000_000_000_000  # its monotonic time
 @dataclass
 class Sink:
     said: list = field(default_factory=list)
+    after: list = field(default_factory=list)
     error: Exception | None = None
 
     def output(self, output):
         self.said.append(("output", _number(output.t_ref_ns)))
         if self.error is not None:
             raise self.error
+
+    def afterwards(self, output):
+        self.after.append(_number(output.t_ref_ns))
 
     def missed(self, miss, tracks, why):
         self.said.append((miss.mode, _number(miss.t_ref_ns), tracks, why))
@@ -148,6 +152,15 @@ def test_an_error_in_the_sink_does_not_silence_the_next_periods(count):
     bench.result(count, 30)
     assert len(bench.faults) == count
     assert bench.sink.said[-1] == ("output", count)
+    assert bench.sink.after == list(range(count + 1))
+
+
+def test_what_comes_afterwards_is_none_of_the_guards_delay():
+    bench = Bench()
+    bench.sink.afterwards = lambda output: bench.until(bench.now + 20 * MS)
+    bench.closed(0)
+    bench.result(0, 30)
+    assert bench.outlet.guard.delay_ns == 0
 
 
 @pytest.mark.parametrize("jump_ms", [-10_000, 60_000])
