@@ -47,6 +47,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "workers": ("perception_bev.commands.bench_workers", "engines in processes of their own"),
         "trace": ("perception_bev.commands.bench_trace", "what the trace of a frame costs"),
         "faults": ("perception_bev.commands.bench_faults", "outputs while something is broken"),
+        "hosts": ("perception_bev.commands.bench_hosts", "stages on another host"),
     },
 }
 

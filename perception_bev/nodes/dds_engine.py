@@ -7,6 +7,7 @@ WorkerLost; the output guard speaks for that frame. A stage node that comes back
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -30,7 +31,7 @@ from perception_bev.errors import (
 from perception_bev.manifest import load_manifest
 from perception_bev.messages import features
 from perception_bev.messages.features import Encoder, Kind, Message
-from perception_bev.nodes.feature_topics import Inlet, Outlet, answer_topic, request_topic
+from perception_bev.nodes.feature_topics import Inlet, Outlet, advice, answer_topic, request_topic
 from perception_bev.pipeline.stages import engine_files
 
 LOOK_S = 0.2
@@ -93,9 +94,9 @@ class DdsEngine:
 
     def describe(self) -> str:
         """For `status`."""
-        wrong = "".join(f", {why} {n}" for why, n in sorted(self.counts.items())
+        wrong = "".join(f", {why} {n}" for why, n in sorted(self.counts.copy().items())
                         if why != "answers")
-        return f"{'present' if self.present else 'absent'}, hop {self.hop_ms:.1f} ms{wrong}"
+        return f"{'present' if self.present else 'absent'}, {self.counts['answers']} answers{wrong}"
 
     def close(self) -> None:
         """The link closes the topics: the engine may be used again until then."""
@@ -206,6 +207,8 @@ class DdsLink:
             model: folder of the same model that the stage nodes have.
         """
         self._deployment = deployment
+        if (text := advice(os.environ)) is not None:
+            owner.get_logger().warning(text)
         self._node = rclpy.create_node(f"{owner.get_name()}_features", context=owner.context,
                                        namespace=owner.get_namespace(), use_global_arguments=False,
                                        start_parameter_services=False)
@@ -232,6 +235,12 @@ class DdsLink:
         of the deployment's choice as float16."""
         for name, engine in self.engines.items():
             engine.half = allowed and self._deployment.remote_of(name).half
+
+    def notes(self) -> dict[str, str]:
+        """For `status`."""
+        said = {f"remote.{name}": engine.describe() for name, engine in self.engines.items()}
+        return said | {f"remote.{name}.hop_ms": f"{engine.hop_ms:.2f}"
+                       for name, engine in self.engines.items() if engine.counts["answers"]}
 
     def close(self) -> None:
         """Let go of the topics; calls raise WorkerLost from now on."""

@@ -259,8 +259,7 @@ class PerceptionNode(LifecycleNode):
         return notes | self._worker_notes()
 
     def _worker_notes(self) -> dict[str, str]:
-        notes = {} if self._link is None else {
-            f"remote.{name}": engine.describe() for name, engine in self._link.engines.items()}
+        notes = {} if self._link is None else self._link.notes()
         if self._supervisor is None:
             return notes
         for name, state in self._supervisor.states().items():

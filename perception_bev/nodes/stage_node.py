@@ -7,6 +7,7 @@ With `autostart` (the default) the node does both by itself.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from perception_bev.engines import golden
 from perception_bev.engines.base import Engine
 from perception_bev.errors import ConfigError, PerceptionError
 from perception_bev.manifest import load_manifest
-from perception_bev.nodes import spin
+from perception_bev.nodes import feature_topics, spin
 from perception_bev.nodes.dds_engine import identity
 from perception_bev.nodes.stage_desk import Desk
 from perception_bev.pipeline import punctual, realtime
@@ -161,6 +162,7 @@ def wanted_stages(names: Sequence[str]) -> set[str]:
 def main(args: list[str] | None = None) -> int:
     """Entry point: serve until a signal comes; 2 when the parameters are wrong."""
     try:
+        os.environ.update(feature_topics.environment(os.environ))
         stopping = spin.init(args)
         node = StageNode()
     except Exception as err:  # rclpy's errors of arguments and parameters have no common base
