@@ -133,6 +133,8 @@ class Guard:
         known = [i for i, p in enumerate(self._pending)
                  if p.closed and (p.stamp, p.epoch) == (t_ref_ns, epoch)]
         verdict = self._judge(known[0] if known else None, now)
+        if not verdict:
+            self._learn_late(t_ref_ns, epoch)
         if self._newest is None or (epoch, t_ref_ns) > self._newest:
             self._newest = (epoch, t_ref_ns)
         self.counts[verdict.reason] += 1
@@ -302,6 +304,12 @@ class Guard:
         self._pop()
         self.misses = 0
         return Verdict(True, before)
+
+    def _learn_late(self, t_ref_ns: int, epoch: int) -> None:
+        """A late result has updated the tracks: the next prediction reaches back to it alone."""
+        if self._served is not None and epoch == self._served.epoch:
+            behind = round((self._served.stamp - t_ref_ns) / self.settings.period_ns)
+            self.misses = min(self.misses, max(behind, 0))
 
     def _give_up(self, count: int, now: int) -> tuple[Miss, ...]:
         """The first `count` periods; of several that are overdue only the newest is spoken of."""

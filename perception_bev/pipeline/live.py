@@ -48,6 +48,7 @@ class Live:
         self.guard = Guard(GuardSettings(
             period_ns=round(period_ms * MS), budget_ns=round(deployment.budget_ms * MS),
             margin_ns=round(deployment.guard.margin_ms * MS),
+            max_margin_ns=round(deployment.guard.max_margin_ms * MS),
             safe_after=deployment.guard.safe_after))
         self._budget_ns = self.guard.settings.budget_ns
         clock = perception.collector.clock

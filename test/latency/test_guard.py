@@ -273,14 +273,35 @@ def test_a_result_in_time_ends_the_safe_state(line):
     assert miss.count == 1 and not miss.safe
 
 
-def test_a_late_result_does_not_end_the_run_but_says_how_far_the_prediction_reaches(line):
+def test_after_a_late_result_predictions_are_counted_from_it(line):
     line.closed(0)
     miss, = line.fire(70)
     assert miss.reach_ns is None, "nothing was ever seen"
-    assert not line.result(0, 75)
     line.closed(100)
     miss, = line.fire(170)
-    assert miss.count == 2 and miss.reach_ns == 100 * MS
+    assert miss.count == 2
+    assert not line.result(0, 175), "served, but the tracks know it now"
+    line.closed(200)
+    miss, = line.fire(270)
+    assert (miss.count, miss.reach_ns) == (2, 200 * MS)
+
+
+def test_results_that_are_always_late_are_no_reason_for_the_safe_state(line):
+    """Tracks of a tenth of a second ago are worth more than none."""
+    for number in range(30):
+        line.closed(100 * number)
+        miss, = line.fire(100 * number + 70)
+        assert not miss.safe and miss.count == 1
+        assert not line.result(100 * number, 100 * number + 75)
+
+
+def test_a_late_result_of_long_ago_does_not_end_the_safe_state(line):
+    line.closed(0)
+    for number in range(15):
+        line.fire(100 * number + 70)
+    assert line.guard.safe
+    assert not line.result(0, 1_480)
+    assert line.guard.safe
 
 
 # -- the guard itself is held up -------------------------------------------------------------------
@@ -325,12 +346,25 @@ def test_a_stall_of_an_hour_costs_nothing(line):
     assert line.due == 3_600_100 + 70
 
 
-def test_its_delay_raises_the_margin_up_to_a_bound(line):
+def test_its_delay_raises_the_margin(line):
     line.closed(0)
     line.guard.published(70 * MS, 84 * MS)
     assert line.guard.margin_ns == 14 * MS and line.due == 66
+
+
+def test_a_stall_that_no_margin_covers_is_told_and_not_provided_for(line):
+    line.closed(0)
+    line.guard.published(70 * MS, 84 * MS)
     line.guard.published(170 * MS, 370 * MS)
-    assert line.guard.margin_ns == 30 * MS and line.guard.delay_ns == 200 * MS
+    assert line.guard.margin_ns == 14 * MS and line.guard.delay_ns == 200 * MS
+
+
+def test_one_delay_in_a_hundred_does_not_move_the_margin(line):
+    line.closed(0)
+    for number in range(199):
+        line.guard.published(number * MS, number * MS + 3 * MS)
+    line.guard.published(199 * MS, 228 * MS)
+    assert line.guard.margin_ns == MARGIN * MS and line.guard.delay_ns == 29 * MS
 
 
 def test_a_delay_is_forgotten(line):

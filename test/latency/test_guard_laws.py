@@ -186,8 +186,9 @@ def test_runs_of_misses_are_counted_and_end_with_a_result(drive):
             run = 0
             continue
         run += 1 + out.miss.skipped
-        assert out.miss.count == run
-        assert out.miss.safe == (run > 3)
+        # A late result shortens a run: predictions are counted from it.
+        assert out.miss.count <= run if drive.refused else out.miss.count == run
+        assert out.miss.count >= 1 and out.miss.safe == (out.miss.count > 3)
 
 
 @given(st.builds(Drive, periods, cycles(most_woken=700)).map(Drive.run))
