@@ -23,15 +23,16 @@ Pictures = Literal["fresh", "reused", "none"]  # every one; every second at 10 H
 class CameraFeatures:
     """Features of the newest pictures. Any thread may call."""
 
-    def __init__(self, extract: Callable[[np.ndarray], np.ndarray],
-                 clock: Callable[[], int]) -> None:
+    def __init__(self, extract: Callable[[np.ndarray], np.ndarray], clock: Callable[[], int],
+                 prepare: Callable[[], None] = lambda: None) -> None:
         """
         Args:
             extract: picture (H, W, 3) uint8 -> features (pixels, C); called by one thread only.
             clock: monotonic ns, for traces.
+            prepare: called in that thread before its first picture.
         """
         self._extract, self._clock = extract, clock
-        self._thread = ThreadPoolExecutor(1, "camera")
+        self._thread = ThreadPoolExecutor(1, "camera", initializer=prepare)
         self._lock = threading.Lock()
         # (camera, stamp) -> the picture and what comes of it
         self._store: OrderedDict[tuple[str, int], tuple[CameraFrame, Future]] = OrderedDict()

@@ -27,6 +27,7 @@ from perception_bev.manifest import load_manifest
 from perception_bev.outputs import heads
 from perception_bev.outputs.occupancy import OccupancyMap
 from perception_bev.outputs.track import Tracker, Tracks, TrackSettings
+from perception_bev.pipeline import punctual
 from perception_bev.pipeline.camera_features import CameraFeatures
 from perception_bev.pipeline.frame import Frame, History, Workspace, Workspaces
 from perception_bev.pipeline.gate import Gate
@@ -77,7 +78,8 @@ class Perception:
         self._installed = 0  # calibrations: maps that were drawn with another are not recalled
         self._lock = threading.Lock()
         self._arrived = threading.Event()
-        self._features = CameraFeatures(self.stages.extract_camera, clock)
+        self._features = CameraFeatures(self.stages.extract_camera, clock,
+                                        lambda: punctual.prepare_stage("cameras", deployment))
         self._occupancy = OccupancyMap(self.manifest.output_grid)
         self._shown_score = self.manifest.heads.score_threshold
         self.tracker = Tracker(self.manifest.classes, TrackSettings.of_published(self._shown_score))

@@ -1,8 +1,21 @@
 """The product without ROS: one output a cycle, whatever the sensors do, with what is missing."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from driving import MONO_NS, START_NS, Drive, calls, counted, same_boxes, threads_named, wait_for
+from driving import (
+    MONO_NS,
+    QUICK,
+    START_NS,
+    Drive,
+    calls,
+    counted,
+    same_boxes,
+    threads_named,
+    wait_for,
+)
 from small_car import LIDAR, MS, calibration, frames
 
 from perception_bev.errors import ConfigError, EngineFailed
@@ -207,6 +220,17 @@ def test_a_picture_is_computed_once_when_it_comes_and_used_again(tiny_model):
         output, = drive.cycle(2, without(2, "front"))
     assert output.bundle.slots["front"].reason == "reused"
     assert engine.calls == before == 2
+
+
+def test_the_cameras_thread_stays_on_its_cores(tiny_model):
+    core, seen = max(os.sched_getaffinity(0)), []
+    with Drive(tiny_model, replace(QUICK, cores={"cameras": (core,)})) as drive:
+        extract = drive.perception.stages.extract_camera
+        drive.perception._features._extract = lambda picture: (
+            seen.append(os.sched_getaffinity(0)), extract(picture))[1]
+        drive.push("front", frames(START_NS)["front"])
+        wait_for(lambda: seen, "a picture")
+    assert seen[0] == {core}
 
 
 def test_two_pictures_of_one_time_are_two_pictures(tiny_model):
