@@ -9,6 +9,7 @@ import numpy as np
 
 from perception_bev.contracts import MODALITIES, Modality, RadarScan, SensorBundle
 from perception_bev.errors import ConfigError
+from perception_bev.geometry import skew
 from perception_bev.inputs import ground
 from perception_bev.inputs.lidar import LidarRaster
 from perception_bev.inputs.lift import LiftCamera, LiftTables
@@ -153,7 +154,7 @@ class InputBuilder:
                 return np.full_like(scan.doppler, np.nan), 1.0
             velocity = np.array([speed, 0.0, 0.0])
         else:
-            velocity = twist[0] + np.cross(twist[1], place.translation)
+            velocity = twist[0] + skew(twist[1]) @ place.translation
         residual = doppler_residual(scan.doppler, direction, velocity, interval)
         return residual, ambiguous(residual, interval)
 

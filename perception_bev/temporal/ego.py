@@ -21,6 +21,7 @@ MAX_SPEED = 100.0  # [m/s]; a faster pose is a reset of the odometry
 MAX_STEP = 1.0  # [m] allowed on top, for noise between samples that are close in time
 COMPARE_NS = 100 * MS  # between two comparisons of twist and pose
 SMALL_ANGLE = 1e-4  # [rad]; below it the closed forms lose digits, their limits do not
+KEPT_STEPS = 64  # motions between samples that are kept; a frame needs those of its sweep
 EYE = np.eye(3)
 TWIST_TOLERANCE = 1.0  # [m/s] between the twist and the pose's own motion, plus a third of it
 
@@ -141,8 +142,7 @@ class EgoMotion:
         if self._stamps[near] == stamp_ns:
             return self._poses[near]
         if 0 < i < len(self._stamps):
-            before, after = self._poses[i - 1], self._poses[i]
-            return before @ log_se3(before.inverse() @ after).motion(self._fraction(i, stamp_ns))
+            return self._poses[i - 1] @ self._step(i).motion(self._fraction(i, stamp_ns))
         if self._twists[near] is None:
             return None
         seconds = (stamp_ns - self._stamps[near]) / SECOND
@@ -184,7 +184,19 @@ class EgoMotion:
     def __len__(self) -> int:
         return len(self._stamps)
 
+    def _step(self, i: int) -> Twist:
+        """The motion from sample i - 1 to sample i. A frame asks for the same few many times."""
+        between = self._stamps[i - 1], self._stamps[i]
+        step = self._steps.get(between)
+        if step is None:
+            if len(self._steps) >= KEPT_STEPS:
+                self._steps.clear()
+            step = log_se3(self._poses[i - 1].inverse() @ self._poses[i])
+            self._steps[between] = step
+        return step
+
     def _clear(self) -> None:
+        self._steps: dict[tuple[int, int], Twist] = {}  # by the stamps of two samples
         self._stamps: list[int] = []
         self._poses: list[SE3] = []
         self._twists: list[Twist | None] = []
