@@ -18,9 +18,8 @@ from typing import Any
 
 from perception_bev import resources
 from perception_bev.errors import PerceptionError
-from perception_bev.nodes.table import FASTDDS_VARIABLES
+from perception_bev.nodes.table import FASTDDS_VARIABLES, HOSTS_PROFILE
 
-PROFILE = "config/fastdds_hosts.xml"
 SHARED_MEMORY = re.compile(r"(<userTransports>\s*)<transport_id>perception_shm</transport_id>")
 BURST = "256kb"  # of the limited link
 
@@ -56,7 +55,7 @@ class TwoHosts:
 
     def __enter__(self) -> Place:
         there = f"{FASTDDS_VARIABLES[0]}={without_shared_memory(self._folder)}"
-        profile = {name: str(resources.path(PROFILE)) for name in FASTDDS_VARIABLES}
+        profile = {name: str(resources.path(HOSTS_PROFILE)) for name in FASTDDS_VARIABLES}
         if self._loopback:
             return self._on_loopback("asked for", there, profile)
         try:
@@ -107,9 +106,9 @@ def without_shared_memory(folder: Path) -> Path:
     """Our profile for hosts, for one that shares none with the others."""
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / "fastdds_udp_only.xml").resolve()
-    text, found = SHARED_MEMORY.subn(r"\1", resources.path(PROFILE).read_text())
+    text, found = SHARED_MEMORY.subn(r"\1", resources.path(HOSTS_PROFILE).read_text())
     if not found:
-        raise PerceptionError(f"{PROFILE} has no shared memory to leave out")
+        raise PerceptionError(f"{HOSTS_PROFILE} has no shared memory to leave out")
     file.write_text(text)
     return file
 

@@ -23,22 +23,13 @@ from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from std_msgs.msg import UInt8MultiArray
 
-from perception_bev import resources
 from perception_bev.nodes import serialized
-from perception_bev.nodes.table import FASTDDS_PROFILE, FASTDDS_VARIABLES
+from perception_bev.nodes.table import FASTDDS_PROFILE, FASTDDS_VARIABLES, HOSTS_PROFILE
 
-PROFILE = "config/fastdds_hosts.xml"
 LEASE_S = 1.0  # silence after which the other end counts as gone
 QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
                  liveliness=LivelinessPolicy.AUTOMATIC,
                  liveliness_lease_duration=Duration(seconds=LEASE_S))
-
-
-def environment(present: Mapping[str, str]) -> dict[str, str]:
-    """Variables to add so that Fast DDS is ready for large messages between computers."""
-    if any(present.get(name) for name in FASTDDS_VARIABLES):
-        return {}
-    return dict.fromkeys(FASTDDS_VARIABLES, str(resources.path(PROFILE)))
 
 
 def advice(present: Mapping[str, str]) -> str | None:
@@ -46,7 +37,7 @@ def advice(present: Mapping[str, str]) -> str | None:
     if Path(present.get(FASTDDS_VARIABLES[0], "")).name != Path(FASTDDS_PROFILE).name:
         return None
     return (f"{FASTDDS_VARIABLES[0]} is for one computer: large messages to others are slow with "
-            f"it; set it to .../{PROFILE}")
+            f"it; set it to .../{HOSTS_PROFILE}")
 
 
 def request_topic(engine: str, namespace: str = "") -> str:

@@ -40,6 +40,18 @@ def description(required: Iterable[str], hidden: Iterable[str] = ()) -> LaunchDe
     return LaunchDescription([*arguments, OpaqueFunction(function=start)])
 
 
+def stages_description() -> LaunchDescription:
+    """A stage node alone, for another computer than the perception node's."""
+    arguments = [DeclareLaunchArgument(name, description=text, default_value=default)
+                 for name, (default, text) in table.STAGE_ARGUMENTS.items()]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_start_stages)])
+
+
+def _start_stages(context: LaunchContext) -> list[Action]:
+    plan = table.stage_plan(context.launch_configurations)
+    return node_actions(plan, table.environment(profile=table.HOSTS_PROFILE), Endings(plan.entry))
+
+
 def start(context: LaunchContext) -> list[Action]:
     """The actions for the arguments of this launch. ConfigError, which launch prints and returns
     exit code 1 for, when they are wrong."""

@@ -22,7 +22,7 @@ from perception_bev.engines import golden
 from perception_bev.engines.base import Engine
 from perception_bev.errors import ConfigError, PerceptionError
 from perception_bev.manifest import load_manifest
-from perception_bev.nodes import feature_topics, spin
+from perception_bev.nodes import spin, table
 from perception_bev.nodes.dds_engine import identity
 from perception_bev.nodes.stage_desk import Desk
 from perception_bev.pipeline import punctual, realtime
@@ -162,7 +162,7 @@ def wanted_stages(names: Sequence[str]) -> set[str]:
 def main(args: list[str] | None = None) -> int:
     """Entry point: serve until a signal comes; 2 when the parameters are wrong."""
     try:
-        os.environ.update(feature_topics.environment(os.environ))
+        os.environ.update(table.environment(profile=table.HOSTS_PROFILE))
         stopping = spin.init(args)
         node = StageNode()
     except Exception as err:  # rclpy's errors of arguments and parameters have no common base

@@ -16,6 +16,7 @@ from perception_bev import resources
 from perception_bev.errors import ConfigError
 
 FASTDDS_PROFILE = "config/fastdds.xml"
+HOSTS_PROFILE = "config/fastdds_hosts.xml"  # where stages run on other computers
 ENGINES_LOADED_S = 300.0  # how long a replay waits for them on a slow or busy computer
 FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -143,7 +144,36 @@ def plan(choices: Choices) -> list[NodePlan]:
             for entry in TABLE if entry.wanted(choices)]
 
 
-def environment(present: Mapping[str, str] | None = None) -> dict[str, str]:
+STAGE_ARGUMENTS = {  # of the launch file for stages on another computer: default, text
+    "model": ("", "folder of the model, the same files as the perception node's"),
+    "stages": ("['decide']", "what runs here"),
+    "deployment": ("", "file of what this computer does; empty: the node's default"),
+    "namespace": ("", "of the topics, as the perception node's deployment says"),
+    "params_file": ("", "ROS parameter file that is applied last, over all others"),
+    "log_level": ("info", "debug, info, warn, error or fatal"),
+}
+STAGES = Entry("stage_node", "stages", lambda chosen: {})  # not of the table: another computer's
+
+
+def stage_plan(values: Mapping[str, str]) -> NodePlan:
+    """A stage node from launch arguments. ConfigError for a list of stages that is none."""
+    chosen = {name: values.get(name, default) for name, (default, _) in STAGE_ARGUMENTS.items()}
+    parameters = {name: chosen[name] for name in ("model", "deployment") if chosen[name]}
+    return NodePlan(STAGES, chosen["namespace"],
+                    {**parameters, "stages": _names(chosen["stages"])}, chosen["params_file"],
+                    chosen["log_level"])
+
+
+def _names(text: str) -> list[str]:
+    """A list as a launch argument: ['a', 'b'], or a,b."""
+    names = [name.strip(" '\"") for name in text.strip(" []").split(",")]
+    if not all(names):
+        raise ConfigError(f"stages: {text}: expected ['decide'], or names with commas")
+    return names
+
+
+def environment(present: Mapping[str, str] | None = None,
+                profile: str = FASTDDS_PROFILE) -> dict[str, str]:
     """Variables to add to the nodes' environment; what is set already is left as it is.
 
     The Fast DDS profile is named by both variables: Jazzy reads the first, Kilted and later the
@@ -152,7 +182,7 @@ def environment(present: Mapping[str, str] | None = None) -> dict[str, str]:
     present = os.environ if present is None else present
     added = {"PYTHONUNBUFFERED": "1"}
     if not any(present.get(name) for name in FASTDDS_VARIABLES):
-        added.update(dict.fromkeys(FASTDDS_VARIABLES, str(resources.path(FASTDDS_PROFILE))))
+        added.update(dict.fromkeys(FASTDDS_VARIABLES, str(resources.path(profile))))
     return {name: value for name, value in added.items() if name not in present}
 
 

@@ -1,5 +1,6 @@
 """Stages on another host: a real stage node beside engines of this process that call it."""
 
+import array
 import contextlib
 import os
 import signal
@@ -15,7 +16,11 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytestmark = pytest.mark.ros
 
 import rclpy  # noqa: E402
+import yaml  # noqa: E402
 from driving import wait_for  # noqa: E402
+from ros_bench import DOMAIN, NodeProcess, Vehicle, after, newest  # noqa: E402
+from small_car import description  # noqa: E402
+from std_msgs.msg import UInt8MultiArray  # noqa: E402
 
 from perception_bev.deployment import Deployment, Remote  # noqa: E402
 from perception_bev.engines import golden  # noqa: E402
@@ -24,10 +29,10 @@ from perception_bev.manifest import load_manifest  # noqa: E402
 from perception_bev.messages import features  # noqa: E402
 from perception_bev.nodes import table  # noqa: E402
 from perception_bev.nodes.dds_engine import DdsEngine, DdsLink  # noqa: E402
+from perception_bev.nodes.feature_topics import QOS  # noqa: E402
 from perception_bev.pipeline.stages import open_engines  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-DOMAIN = 10 + os.getpid() % 90
 SPACE = "rear_box"
 QUICK = Deployment(threads=1, check_golden=False, remote={
     "decide": Remote(SPACE, timeout_ms=60_000.0), "extract_lidar": Remote(SPACE, half=True,
@@ -157,6 +162,16 @@ def test_a_caller_with_another_model_is_refused_and_told_why(owner, link, stage)
         engine.destroy()
 
 
+def test_anything_else_on_the_topic_is_said_and_the_next_request_is_served(owner, link, stage):
+    publisher = owner.create_publisher(UInt8MultiArray, f"/{SPACE}/features/decide/request", QOS)
+    wait_for(lambda: publisher.get_subscription_count() == 1, "the stage node")
+    for data in (b"", b"nonsense", bytes(100)):
+        publisher.publish(UInt8MultiArray(data=array.array("B", data)))
+    wait_for(lambda: stage.says("decide: bad_magic") or stage.says("decide: truncated"), "its log")
+    link.engines["decide"].infer(feeds_of(link.engines["decide"]))
+    owner.destroy_publisher(publisher)
+
+
 def test_a_stage_of_another_version_is_refused_by_both_ends(link, monkeypatch):
     engine = link.engines["decide"]
     monkeypatch.setattr(features, "VERSION", 2)
@@ -193,3 +208,35 @@ def test_a_stage_node_that_stops_dies_and_comes_back(link, stage, tiny_model, lo
         assert all(wanted[k].tobytes() == v.tobytes() for k, v in engine.infer(feeds).items())
     finally:
         again.kill()
+
+
+def test_a_perception_node_waits_for_its_stage_node_survives_it_and_takes_the_next(
+        tiny_model, tmp_path, monkeypatch):
+    for name, value in table.environment().items():
+        monkeypatch.setenv(name, value)
+    rig = description(**{name: {"max_age_ms": 1000} for name in ("front", "top", "nose")})
+    rig["reference"]["wait_ms"] = 60
+    (tmp_path / "rig.yaml").write_text(yaml.safe_dump(rig))
+    (tmp_path / "here.yaml").write_text(yaml.safe_dump(
+        {"budget_ms": 10_000.0, "remote": {"decide": {"namespace": SPACE, "timeout_ms": 300.0}}}))
+    vehicle = Vehicle(50)
+    status = vehicle.subscribe("status", "diagnostic_msgs/msg/DiagnosticArray")
+    processes = [NodeProcess(tmp_path / "perception", rig=tmp_path / "rig.yaml", model=tiny_model,
+                             deployment=tmp_path / "here.yaml")]
+    try:
+        vehicle.active = {"front", "top", "nose", "odometry"}
+        after(status, lambda s: "waiting for stage nodes that serve decide" in s["message"],
+              "its patience")
+        processes.append(StageProcess(tmp_path / "first", tiny_model, "['decide']"))
+        made = after(status, lambda s: s["message"] == "full", "an output")
+        assert made["remote.decide"].startswith("present, ")
+        assert float(made["remote.decide.hop_ms"]) > 0 and "latency.decide_ms" in made
+        processes[-1].kill()
+        after(status, lambda s: s.get("remote.decide", "").startswith("absent"), "the loss")
+        processes.append(StageProcess(tmp_path / "second", tiny_model, "['decide']"))
+        after(status, lambda s: s["message"] == "full", "outputs again")
+        assert processes[0].alive() and "no stage node serves" in str(newest(status))
+    finally:
+        for process in processes:
+            process.kill()
+        vehicle.close()
