@@ -49,6 +49,7 @@ from perception_bev.tf import TransformTree
 RECHECK_S = 1.0  # how often a calibration from topics is compared with the one in use
 RELOAD_S = 30.0  # until a model that could not be loaded is tried again
 MISSING_PERIOD_S = 1.0  # `status` of an incomplete calibration
+STOP_S = 30.0  # until a model that is just being loaded is left to itself
 
 if TYPE_CHECKING:
     from perception_bev.pipeline.supervisor import Supervisor
@@ -164,7 +165,7 @@ class PerceptionNode(LifecycleNode):
         """End the pipeline, then the subscriptions; nothing is pushed or published any more."""
         self._stopping.set()
         if self._keeper is not None:
-            self._keeper.join(timeout=5.0)
+            self._keeper.join(timeout=STOP_S)
             self._keeper = None
         if self._live is not None:
             self._live.stop()
@@ -208,7 +209,8 @@ class PerceptionNode(LifecycleNode):
                 if self._live is not None:
                     self._follow_calibration()
                 elif self._perception is not None or self._complete_calibration():
-                    self._begin()
+                    if not stopping.is_set():  # loading takes its time
+                        self._begin()
                 else:
                     pause_s = MISSING_PERIOD_S
             except Exception as err:  # a fault of ours: say so and go on
@@ -221,7 +223,7 @@ class PerceptionNode(LifecycleNode):
     def _begin(self) -> None:
         """All threads of the pipeline."""
         reader, deployment = self._clock_reader, self._deployment
-        if self._value("trace_file"):
+        if self._log is None and self._value("trace_file"):
             self._log = TraceLog(self._value("trace_file"))
         self._contract = Contract(self._publications, self._perception.condition,
                                   lambda: reader.live, self._notes, self._log)
@@ -233,9 +235,15 @@ class PerceptionNode(LifecycleNode):
         self._live.start()
 
     def _fault(self, err: Exception) -> None:
-        """Tell of an error; the context may end at any moment."""
+        """Tell of an error; the context may end at any moment. While the outlet runs, no other
+        thread publishes: stamps would not be in order, and there may well be outputs."""
+        text = _text_of(err)
         with contextlib.suppress(Exception):
-            self._say_no_output(_text_of(err))
+            if self._live is None:
+                self._say_no_output(text)
+            else:
+                self._perception.count_failure(text)
+                self.get_logger().error(text, throttle_duration_sec=10.0)
 
     def _say_no_output(self, text: str) -> None:
         self._publications.status(self._clock_reader.now().ros_ns, DiagnosticStatus.ERROR,

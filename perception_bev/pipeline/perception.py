@@ -86,7 +86,7 @@ class Perception:
         self._known_tracks = self.tracker.frozen()  # what any thread may carry on
         ingest, builder = self._steps_of(calibration)
         self._intake = Intake(calibration.rig, ingest, deployment.decode_threads, clock,
-                              self._take, self._drop, self._count_failure, self.gate.pass_)
+                              self._take, self._drop, self.count_failure, self.gate.pass_)
         self._install(calibration, builder)
         self.collector = make_collector(calibration.rig, self.ego.at)
 
@@ -249,7 +249,7 @@ class Perception:
 
     def fail(self, frame: Frame, text: str) -> Failure:
         """Count a frame that gives no output."""
-        self._count_failure(text)
+        self.count_failure(text)
         bundle = frame.bundle
         return Failure(bundle.t_ref_ns, text, self.predict(bundle.t_ref_ns, bundle.epoch),
                        bundle.epoch)
@@ -266,6 +266,12 @@ class Perception:
     def received(self) -> Counter[str]:
         """Messages, by sensor."""
         return self._intake.received
+
+    def count_failure(self, text: str) -> None:
+        """An error for `status`, of whatever part. Any thread may call."""
+        with self._lock:
+            known = text in self.failures or len(self.failures) < KINDS_OF_FAILURE
+            self.failures[text if known else "others"] += 1
 
     def condition(self) -> Condition:
         """Counts and faults as they are now; the other threads go on counting."""
@@ -351,11 +357,6 @@ class Perception:
         with self._lock:
             self.collector.drop(sensor, reason, now)
         self._arrived.set()
-
-    def _count_failure(self, text: str) -> None:
-        with self._lock:
-            known = text in self.failures or len(self.failures) < KINDS_OF_FAILURE
-            self.failures[text if known else "others"] += 1
 
     def _trace_of(self, bundle: SensorBundle, now: Now, due: int | None) -> Trace:
         """A trace that holds when this bundle's frames came and how long they were decoded.

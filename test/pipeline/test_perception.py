@@ -131,7 +131,7 @@ def test_an_engine_that_fails_costs_its_bundle_only(tiny_model):
 def test_failures_of_ever_new_texts_do_not_fill_the_memory(tiny_model):
     with Drive(tiny_model) as drive:
         for k in range(100):
-            drive.perception._count_failure(f"error {k}")
+            drive.perception.count_failure(f"error {k}")
         failures = drive.perception.condition().failures
     assert len(failures) == KINDS_OF_FAILURE + 1
     assert failures["others"] == 100 - KINDS_OF_FAILURE
