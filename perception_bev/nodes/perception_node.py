@@ -259,11 +259,11 @@ class PerceptionNode(LifecycleNode):
         if live.floor:
             notes["floor.why"] = self._degrade.reason
         notes |= {f"heartbeat.{stage}_ms": f"{(now - at) / 1e6:.1f}"
-                  for stage, at in live.runner.beats.items()}
+                  for stage, at in dict(live.runner.beats).items()}
         notes |= {f"queue.{stage}": str(n) for stage, n in live.overtaken().items()}
-        notes |= {f"realtime.{what}": said for what, said in punctual.refused.items()}
+        notes |= {f"realtime.{what}": said for what, said in dict(punctual.refused).items()}
         if self._log is not None:
-            notes |= {f"trace_file.lost.{why}": str(n) for why, n in self._log.lost.items()}
+            notes |= {f"trace_file.lost.{why}": str(n) for why, n in dict(self._log.lost).items()}
         return notes | self._worker_notes()
 
     def _worker_notes(self) -> dict[str, str]:
