@@ -162,13 +162,12 @@ def test_a_caller_with_another_model_is_refused_and_told_why(owner, link, stage)
         engine.destroy()
 
 
-def test_anything_else_on_the_topic_is_said_and_the_next_request_is_served(owner, link, stage):
+def test_after_anything_else_on_the_topic_the_next_request_is_served(owner, link):
     publisher = owner.create_publisher(UInt8MultiArray, f"/{SPACE}/features/decide/request", QOS)
     wait_for(lambda: publisher.get_subscription_count() == 1, "the stage node")
     for data in (b"", b"nonsense", bytes(100)):
         publisher.publish(UInt8MultiArray(data=array.array("B", data)))
-    wait_for(lambda: stage.says("decide: bad_magic") or stage.says("decide: truncated"), "its log")
-    link.engines["decide"].infer(feeds_of(link.engines["decide"]))
+        link.engines["decide"].infer(feeds_of(link.engines["decide"]))
     owner.destroy_publisher(publisher)
 
 
