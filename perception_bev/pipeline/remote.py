@@ -7,6 +7,7 @@ The socket ends with the worker, so that a death is known at once and nobody has
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,7 +21,8 @@ from perception_bev.pipeline.vitals import BEAT_S
 
 PATIENCE = 4  # time limits that a call may take when its worker got no time to run
 ASK = b"?"
-DONE = b"."  # an answer; any other is the text of an error
+DONE = b"."  # an answer, mostly with COMPUTED behind it; any other is the text of an error
+COMPUTED = struct.Struct("<q")  # how long the engine computed [ns]
 LONGEST = 4096  # [bytes] of such a text
 
 
@@ -38,6 +40,7 @@ class RemoteEngine:
         self.name, self._worker, self._timeout_s, self._hangs = name, worker, timeout_s, hangs
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
+        self.computed_ns: int | None = None  # of the last call, without copies and socket
         self._client = None
         self._line: socket.socket | None = None
         self._beats: Callable[[], int] = _none
@@ -117,8 +120,9 @@ class RemoteEngine:
             reply = b""
         if not reply:
             raise WorkerLost(f"engine {self.name}: {self._end()}")
-        if reply != DONE:
+        if reply[:1] != DONE or len(reply) not in (1, 1 + COMPUTED.size):
             raise EngineFailed(reply.decode(errors="replace"))
+        self.computed_ns = COMPUTED.unpack(reply[1:])[0] if reply[1:] else None
 
     def _reply(self, line: socket.socket) -> bytes:
         """TimeoutError when the worker has lived for a time limit and does not answer."""

@@ -14,7 +14,7 @@ from perception_bev.engines import golden
 from perception_bev.engines.base import Engine, check_wiring, open_engine
 from perception_bev.errors import ConfigError, EngineMismatch
 from perception_bev.inputs.build import Inputs
-from perception_bev.latency.trace import Trace
+from perception_bev.latency.trace import COPY, Trace
 from perception_bev.manifest import Manifest, Variant
 from perception_bev.temporal.memory import ALONE, Moment, memory_of
 
@@ -134,7 +134,13 @@ class Stages:
     def _timed(self, engine: str, span: str, trace: Trace, feeds: Mapping[str, np.ndarray]) -> dict:
         start = self._clock()
         outputs = self.engines[engine].infer(feeds)
-        trace.add(span, start, self._clock())
+        end = self._clock()
+        computed = getattr(self.engines[engine], "computed_ns", None)
+        way = 0 if computed is None else max(end - start - computed, 0) // 2
+        trace.add(span, start + way, end - way)
+        if way:  # into another process, and back
+            trace.add(f"{COPY}:{span}", start, start + way)
+            trace.add(f"{COPY}:{span}", end - way, end)
         return outputs
 
 

@@ -28,7 +28,7 @@ from perception_bev.engines import golden
 from perception_bev.engines.base import Engine, TensorSpec, open_engine
 from perception_bev.errors import PerceptionError
 from perception_bev.pipeline import job, realtime, slow
-from perception_bev.pipeline.remote import DONE, LONGEST
+from perception_bev.pipeline.remote import COMPUTED, DONE, LONGEST
 from perception_bev.pipeline.shared import Layout, SharedNode
 from perception_bev.pipeline.vitals import BEAT_S
 
@@ -123,8 +123,7 @@ class _Desk:
         """Until the line ends."""
         while self._line.recv(1):
             try:
-                self._answer()
-                reply = DONE
+                reply = DONE + COMPUTED.pack(self._answer())
             except PerceptionError as err:
                 reply = str(err).encode()[:LONGEST]
             except Exception as err:  # the caller hears of it, the next call may be better
@@ -132,18 +131,22 @@ class _Desk:
                 reply = f"{type(err).__name__}: {err}".encode()[:LONGEST]
             self._line.send(reply)
 
-    def _answer(self) -> None:
+    def _answer(self) -> int:
+        """How long its engine computed [ns]."""
         request = self._server.receive()
         if request is None:
             raise PerceptionError("the worker was asked, but there is no request")
         try:
+            began = time.monotonic_ns()
             self._switch.wait()
             outputs = self._engine.infer(self._requests.views(request.payload()))
+            computed = time.monotonic_ns() - began
             response = request.loan_slice_uninit(self._responses.size)
             self._responses.write(response.payload(), outputs)
             response.assume_init().send()
         finally:
             request.delete()
+        return computed
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from perception_bev.deployment import Deployment
 from perception_bev.engines import golden
 from perception_bev.errors import ConfigError, EngineMismatch, ShapeMismatch
+from perception_bev.latency.trace import Trace
 from perception_bev.manifest import load_manifest
 from perception_bev.network.export import write_manifest
 from perception_bev.pipeline.stages import ENGINES, Stages
@@ -129,3 +130,23 @@ def test_engines_of_two_models_do_not_fit_together(copy):
     resigned(copy)
     with pytest.raises(ShapeMismatch, match="extract_lidar gives"):
         stages(copy)
+
+
+@pytest.mark.parametrize(("computed_ns", "spans"), [
+    (None, {"decide": (1000, 2000)}),
+    (600, {"copy:decide": (1800, 2000), "decide": (1200, 1800)}),
+    (5000, {"decide": (1000, 2000)})])  # another clock's nanoseconds
+def test_the_way_to_a_remote_engine_is_a_copy_and_no_computing(tiny_model, computed_ns, spans):
+    ticks = iter([1000, 2000])
+    made = Stages(tiny_model, load_manifest(tiny_model), dataclasses.replace(
+        CHECKED, check_golden=False), lambda: next(ticks))
+    decide = made.engines["decide"]
+
+    class Remote:
+        inputs, outputs, infer, close = decide.inputs, decide.outputs, decide.infer, decide.close
+
+    Remote.computed_ns = computed_ns
+    made.engines["decide"] = Remote
+    trace = Trace(0, 0)
+    made.decide(np.zeros(decide.inputs[0].shape, np.float32), trace)
+    assert {name: (start, end) for name, start, end in trace.spans} == spans

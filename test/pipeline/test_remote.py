@@ -8,7 +8,7 @@ import pytest
 
 from perception_bev.engines.base import TensorSpec
 from perception_bev.errors import EngineFailed, WorkerLost
-from perception_bev.pipeline.remote import DONE, PATIENCE, RemoteEngine
+from perception_bev.pipeline.remote import COMPUTED, DONE, PATIENCE, RemoteEngine
 from perception_bev.pipeline.shared import Layout
 
 SPECS = (TensorSpec("bytes", (4,), np.dtype(np.uint8)),)
@@ -83,6 +83,16 @@ def test_an_answer_is_taken_out(engine, worker, node):
     out = engine.infer(FEEDS)
     node.slice.whole[:] = bytes(len(node.slice.whole))
     assert out["bytes"].tolist() == [0, 1, 2, 3] and worker.recv(9) == b"?"
+
+
+def test_how_long_the_engine_computed_comes_with_the_answer(engine, worker):
+    assert engine.computed_ns is None
+    worker.send(DONE + COMPUTED.pack(1_234_567))
+    engine.infer(FEEDS)
+    assert engine.computed_ns == 1_234_567
+    worker.send(b"." * 40)
+    with pytest.raises(EngineFailed):
+        engine.infer(FEEDS)
 
 
 def test_without_a_line_a_call_fails_at_once_with_the_reason(engine):

@@ -202,3 +202,4 @@ def test_all_modes_give_the_same_bit_by_bit(remembering_model, mode):
         assert one.history_s == other.history_s
         assert same_boxes(one.tracks.boxes, other.tracks.boxes)
         assert (one.tracks.id == other.tracks.id).all()
+
