@@ -12,6 +12,7 @@ from perception_bev.commands.live_bench_count import Count, summary
 from perception_bev.commands.live_bench_stack import LiveResult
 
 WAYS = ("local", "exact", "half")
+LOST = ("absent", "closed", "gone", "not_sent", "timeout")  # reasons of DdsEngine
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -74,15 +75,16 @@ def _statuses(runs: Sequence[LiveResult]) -> list[Any]:
 
 
 def _lost(runs: Sequence[LiveResult]) -> int:
-    """Frames without an answer from the other host, by the perception node's own count."""
-    lost = 0
-    for run in runs:
-        last = next((r.values for r in reversed(run.receipts)
-                     if r.topic == "status" and any(k.startswith("remote.") for k in r.values)), {})
-        lost += sum(int(part.rpartition(" ")[2]) for key, text in last.items()
-                    if key.startswith("remote.") and not key.endswith("_ms")
-                    for part in text.split(", ")[2:])
-    return lost
+    """Calls without an answer while it counted, by the perception node's own account."""
+    totals = [[_lost_until(receipt.values) for receipt in _statuses([run])] for run in runs]
+    return sum(max(counts) - counts[0] for counts in totals if counts)
+
+
+def _lost_until(values: Mapping[str, str]) -> int:
+    """Of all engines since the node began."""
+    said = [part.split() for key, text in values.items() if key.startswith("remote.")
+            for part in text.split(", ")]
+    return sum(int(words[1]) for words in said if len(words) == 2 and words[0] in LOST)
 
 
 def _hops(runs: Sequence[LiveResult]) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ WorkerLost; the output guard speaks for that frame. A stage node that comes back
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -35,6 +36,7 @@ from perception_bev.nodes.feature_topics import Inlet, Outlet, advice, answer_to
 from perception_bev.pipeline.stages import engine_files
 
 LOOK_S = 0.2
+PATIENCE_S, TRIES = 3.0, 4  # with one call while a model is loaded and proved
 
 
 class DdsEngine:
@@ -42,6 +44,8 @@ class DdsEngine:
 
     Attributes:
         half: float32 tensors cross as float16 from now on.
+        patient: a call may take long and is repeated. The first ones find a network that does not
+            know all its ends yet, so that an answer may go to nobody.
         counts: answers that came, and what went wrong, by its reason.
         hop_ms: of the newest call: all of it but what the stage node took.
     """
@@ -54,7 +58,8 @@ class DdsEngine:
             identity: what the stage node's engine has to be (features.identity_of).
             clock: monotonic ns, to measure the hop.
         """
-        self.name, self.inputs, self.outputs, self.half = name, inputs, outputs, False
+        self.name, self.inputs, self.outputs = name, inputs, outputs
+        self.half, self.patient = False, False
         self.counts: Counter[str] = Counter()
         self.hop_ms = float("nan")
         self._timeout_s, self._identity, self._clock = remote.timeout_ms / 1e3, identity, clock
@@ -84,6 +89,12 @@ class DdsEngine:
         """Raises WorkerLost without an answer, EngineMismatch when the stage node refuses,
         EngineFailed for what its engine raised."""
         check_feeds(feeds, self.inputs)
+        for _ in range(TRIES - 1 if self.patient else 0):
+            with contextlib.suppress(WorkerLost):
+                return self._call(feeds)
+        return self._call(feeds)
+
+    def _call(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with self._calls:
             start = self._clock()
             self._ask(feeds)
@@ -129,16 +140,17 @@ class DdsEngine:
             raise self._is_lost("not_sent", "the middleware did not take the request")
 
     def _await(self) -> np.ndarray:
+        timeout_s = max(self._timeout_s, PATIENCE_S if self.patient else 0.0)
         with self._changed:
             in_time = self._changed.wait_for(
                 lambda: self._answer is not None or self._closed or not self._inlet.alive,
-                self._timeout_s)
+                timeout_s)
             answer, self._answer, self._waiting = self._answer, None, False
         if answer is not None:
             return answer
         if not in_time:
             raise self._is_lost("timeout", f"no answer on {self._topic} in "
-                                           f"{self._timeout_s * 1e3:g} ms")
+                                           f"{timeout_s * 1e3:g} ms")
         raise self._is_lost("gone", f"the stage node of {self._topic} went away while it computed")
 
     def _read(self, answer: np.ndarray) -> Message:
@@ -230,11 +242,20 @@ class DdsLink:
         """Engines that nobody serves now."""
         return [name for name, engine in self.engines.items() if not engine.present]
 
-    def compress(self, allowed: bool) -> None:
-        """False: all tensors cross as they are, as a proof by golden values needs it; True: those
-        of the deployment's choice as float16."""
+    def prove(self) -> None:
+        """Patience, and all tensors as they are, which a proof by golden values needs."""
+        for engine in self.engines.values():
+            engine.half, engine.patient = False, True
+
+    def compress(self) -> None:
+        """Tensors of the deployment's choice cross as float16 from now on."""
         for name, engine in self.engines.items():
-            engine.half = allowed and self._deployment.remote_of(name).half
+            engine.half = self._deployment.remote_of(name).half
+
+    def serve(self) -> None:
+        """The deployment's time limits hold from now on, and nothing is repeated."""
+        for engine in self.engines.values():
+            engine.patient = False
 
     def notes(self) -> dict[str, str]:
         """For `status`."""

@@ -331,12 +331,14 @@ class PerceptionNode(LifecycleNode):
             raise
         self._perception, self._calibration, self._supervisor = perception, calibration, supervisor
         if self._link is not None:
-            self._link.compress(True)  # after the proof, which was of the very bits
+            self._link.compress()  # after the proof, which was of the very bits
         try:
             self._costs = perception.warm_up()
         except Exception:
             self._unload()
             raise
+        if self._link is not None:
+            self._link.serve()
         if self._sensor_inputs is not None:
             self._sensor_inputs.perception = perception
         self.get_logger().info(f"ready: rig '{calibration.rig.name}', model "
@@ -356,7 +358,7 @@ class PerceptionNode(LifecycleNode):
         local = None if supervisor is None else supervisor.engines
         if self._link is None:
             return local
-        self._link.compress(False)
+        self._link.prove()
         if local is None:
             folder = Path(self._value("model"))
             variant = load_manifest(folder).variant(self._deployment.variant)

@@ -49,20 +49,24 @@ def test_calls_that_were_all_lost_are_no_error():
     assert found["lost"] == 3 and found["tensor_bytes"] is None
 
 
-def live(latency_ms: float, count: int = 10, values=None) -> LiveResult:
+def live(latency_ms: float, said=lambda number: {}) -> LiveResult:
+    """Ten periods; said: the values of each one's status."""
     receipts = []
-    for number in range(count):
+    for number in range(10):
         stamp, at = number * PERIOD, number * PERIOD + round(latency_ms * MS)
-        receipts += [Receipt(topic, stamp, at, at, "full", 0, values or {})
+        receipts += [Receipt(topic, stamp, at, at, "full", 0, said(number))
                      for topic in ("tracks", "status")]
-    return LiveResult(receipts, 0, count * PERIOD, [], [], [], {}, 0, Contract())
+    return LiveResult(receipts, 0, 10 * PERIOD, [], [], [], {}, 0, Contract())
 
 
 def test_what_the_hop_adds_is_against_all_rounds_on_this_host():
-    values = {"remote.decide": "present, 20 answers, absent 1, timeout 2",
-              "remote.decide.hop_ms": "4.5", "latency.decide_ms": "12.0"}
+    def said(number: int) -> dict[str, str]:
+        lost = 2 if number < 5 else 5  # two of them before anything counted
+        return {"remote.decide": f"present, 20 answers, absent 1, late 7, timeout {lost}",
+                "remote.decide.hop_ms": "4.5", "latency.decide_ms": "12.0"}
+
     found = hosts_figures.stack({"local": [live(40.0), live(50.0)],
-                                 "decide": [live(60.0, values=values)] * 2})
+                                 "decide": [live(60.0, said)] * 2})
     assert found["local"]["latency_ms"]["p50"] == 45.0 and found["local"]["lost"] == 0
     assert found["decide"]["added_ms"] == {"p50": 15.0, "p99": 10.0}
     assert found["decide"]["lost"] == 6, "three in each round"
