@@ -26,7 +26,8 @@ from perception_bev.pipeline.shared import Place
 
 def test_a_job_survives_its_way():
     job = Job({"fuse": EngineJob("fuse.onnx", 3), "echo": EngineJob(echo_bytes=7)},
-              {"engine": "onnxruntime", "realtime": {"worker_nice": 3}}, GoldenJob("g", 0.5, 12), (0, 1))
+              {"engine": "onnxruntime", "realtime": {"worker_nice": 3}},
+              GoldenJob("g", 0.5, 12), (0, 1))
     place = Place("/root", "prefix_")
     assert job_of(job.to_json(place)) == (job, place)
     assert job_of(Job({}).to_json(place)) == (Job({}), place)
