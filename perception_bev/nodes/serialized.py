@@ -66,6 +66,7 @@ class _Rcl:
         self._take = rcl.rcl_take_serialized_message
         self._take.argtypes = [ctypes.c_void_p] * 4  # subscription, message, info, allocation
         self._free = rcutils.rcutils_uint8_array_fini
+        self._free.argtypes = [ctypes.c_void_p]
         self._forget_error = rcutils.rcutils_reset_error
         self._check(rcutils)
 
@@ -149,7 +150,6 @@ class Taker(Waitable):
         return self._index is not None and wait_set.is_ready("subscription", self._index)
 
     def take_data(self) -> np.ndarray | int | None:
-        self._index = None
         try:
             return _rcl().take(self._handle)
         except InvalidHandle:

@@ -8,11 +8,11 @@ import signal
 import threading
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from perception_bev.nodes import table
+from perception_bev.nodes.lean_executor import LeanExecutor
 
 LOOK_S = 0.2  # how long a signal may have to wait
 
@@ -30,7 +30,7 @@ def init(args: list[str] | None = None) -> threading.Event:
 
 def spin(node: Node, stopping: threading.Event) -> None:
     """Serve the node's callbacks until `stopping` is set; then let go of everything."""
-    executor = SingleThreadedExecutor()
+    executor = LeanExecutor()
     executor.add_node(node)
     try:
         while rclpy.ok() and not stopping.is_set():

@@ -19,11 +19,12 @@ from ros_bench import DOMAIN  # noqa: E402
 from std_msgs.msg import ByteMultiArray, String  # noqa: E402
 
 from perception_bev.nodes import serialized  # noqa: E402
+from perception_bev.nodes.lean_executor import LeanExecutor  # noqa: E402
 
 TOPIC = "bytes"
 
 
-@pytest.fixture(params=[SingleThreadedExecutor, MultiThreadedExecutor])
+@pytest.fixture(params=[SingleThreadedExecutor, MultiThreadedExecutor, LeanExecutor])
 def world(request):
     """A node, its executor and a talker."""
     context = rclpy.Context()
@@ -88,7 +89,7 @@ def test_memory_is_freed_with_the_last_view(world):
     del view
     gc.collect()
     assert freed == [1]
-    free(buffer)
+    free(ctypes.byref(buffer))
 
 
 def test_large_messages_leave_no_memory_behind(world):
