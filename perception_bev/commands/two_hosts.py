@@ -21,6 +21,9 @@ from perception_bev.errors import PerceptionError
 from perception_bev.nodes.table import FASTDDS_VARIABLES, HOSTS_PROFILE
 
 SHARED_MEMORY = re.compile(r"(<userTransports>\s*)<transport_id>perception_shm</transport_id>")
+UDP = re.compile("(<type>UDPv4</type>)")
+ONLY_LOOPBACK = "<interfaceWhiteList><address>127.0.0.1</address></interfaceWhiteList>"
+DISCOVERY = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 BURST = "256kb"  # of the limited link
 
 
@@ -54,20 +57,17 @@ class TwoHosts:
         self._made: list[str] = []
 
     def __enter__(self) -> Place:
-        there = f"{FASTDDS_VARIABLES[0]}={without_shared_memory(self._folder)}"
-        profile = {name: str(resources.path(HOSTS_PROFILE)) for name in FASTDDS_VARIABLES}
         if self._loopback:
-            return self._on_loopback("asked for", there, profile)
+            return self._on_loopback("asked for")
         try:
             self._make()
         except PerceptionError as err:
             self.__exit__()
-            return self._on_loopback(str(err), there, profile)
+            return self._on_loopback(str(err))
         here, other = (("ip", "netns", "exec", name) for name in self._names)
         # Nothing of the outside is in these networks: all that is there may be discovered.
-        variables = {**profile, "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
-        return Place("two network namespaces", here, (*other, "env", there), "", self._names[0],
-                     variables)
+        return Place("two network namespaces", here, (*other, *self._there(False)), "",
+                     self._names[0], self._here(False, "SUBNET"))
 
     def __exit__(self, *_: object) -> None:
         for name in self._made:
@@ -75,12 +75,21 @@ class TwoHosts:
                 _ip("netns", "delete", name)
         self._made = []
 
-    def _on_loopback(self, why: str, there: str, profile: dict[str, str]) -> Place:
+    def _here(self, loopback: bool, discovery: str) -> dict[str, str]:
+        file = profile(self._folder, "here", True, loopback)
+        return {**dict.fromkeys(FASTDDS_VARIABLES, str(file)), DISCOVERY: discovery}
+
+    def _there(self, loopback: bool) -> tuple[str, ...]:
+        file = profile(self._folder, "there", False, loopback)
+        return ("env", *(f"{name}={file}" for name in FASTDDS_VARIABLES))
+
+    def _on_loopback(self, why: str) -> Place:
         if self._mbit:
             raise PerceptionError(f"a link of {self._mbit:g} Mbit/s needs two network namespaces: "
                                   f"{why}")
-        variables = {**profile, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-        return Place("two processes, UDP over loopback", (), ("env", there), why, "lo", variables)
+        # Not LOCALHOST: with that, rmw_fastrtps takes transports of its own, shared memory too.
+        return Place("two processes, UDP over loopback", (), self._there(True), why, "lo",
+                     self._here(True, "SYSTEM_DEFAULT"))
 
     def _make(self) -> None:
         """Two namespaces, and interfaces that have the names of theirs."""
@@ -102,15 +111,24 @@ class TwoHosts:
                      f"{self._mbit}mbit", "burst", BURST, "latency", "100ms")
 
 
-def without_shared_memory(folder: Path) -> Path:
-    """Our profile for hosts, for one that shares none with the others."""
+def profile(folder: Path, name: str, shared_memory: bool, loopback: bool) -> Path:
+    """Our profile for hosts, changed. loopback: UDP has no other interface."""
+    text = resources.path(HOSTS_PROFILE).read_text()
+    if not shared_memory:
+        text = _replaced(SHARED_MEMORY, r"\1", text)
+    if loopback:
+        text = _replaced(UDP, r"\1" + ONLY_LOOPBACK, text)
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "fastdds_udp_only.xml").resolve()
-    text, found = SHARED_MEMORY.subn(r"\1", resources.path(HOSTS_PROFILE).read_text())
-    if not found:
-        raise PerceptionError(f"{HOSTS_PROFILE} has no shared memory to leave out")
+    file = (folder / f"fastdds_{name}.xml").resolve()
     file.write_text(text)
     return file
+
+
+def _replaced(pattern: re.Pattern, by: str, text: str) -> str:
+    text, found = pattern.subn(by, text)
+    if found != 1:
+        raise PerceptionError(f"{HOSTS_PROFILE}: '{pattern.pattern}' is there {found} times")
+    return text
 
 
 def received_and_sent(device: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from perception_bev.commands.live_bench_count import Contract
 from perception_bev.commands.live_bench_receipts import Receipt
 from perception_bev.commands.live_bench_stack import LiveResult
 from perception_bev.commands.main import main
-from perception_bev.commands.two_hosts import TwoHosts, received_and_sent, without_shared_memory
+from perception_bev.commands.two_hosts import TwoHosts, profile, received_and_sent
 from perception_bev.errors import PerceptionError
 
 MS = 1_000_000
@@ -98,7 +98,8 @@ def test_a_split_of_unknown_stages_is_refused(capsys):
 
 
 def test_the_other_host_has_the_same_profile_without_shared_memory(tmp_path):
-    text = without_shared_memory(tmp_path).read_text()
+    text = profile(tmp_path, "there", False, True).read_text()
+    assert text.count("<address>127.0.0.1</address>") == 1
     used = text[text.index("<userTransports>"):text.index("</userTransports>")]
     assert "perception_udp" in used and "shm" not in used and "<type>SHM</type>" in text
 
@@ -106,7 +107,7 @@ def test_the_other_host_has_the_same_profile_without_shared_memory(tmp_path):
 def test_where_namespaces_are_not_wanted_the_loopback_is_said(tmp_path):
     with TwoHosts(tmp_path, loopback=True) as place:
         assert place.plain() == {"kind": "two processes, UDP over loopback", "why": "asked for"}
-        assert place.here == () and "udp_only" in place.there[-1] and place.device == "lo"
+        assert place.here == () and "fastdds_there.xml" in place.there[-1] and place.device == "lo"
     with pytest.raises(PerceptionError, match="1000 Mbit/s needs two network namespaces"):
         TwoHosts(tmp_path, mbit=1000, loopback=True).__enter__()
 
