@@ -52,12 +52,13 @@ def rotvec_from_rotation(rotation: np.ndarray) -> np.ndarray:
 
 def rotation_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
     """(x, y, z, w), normalised here, -> (3, 3). Raises ConfigError for a zero quaternion."""
-    q = np.asarray(xyzw, dtype=np.float64)
-    norm = float(np.linalg.norm(q))
-    if not np.isfinite(norm) or norm < 1e-6:
-        raise ConfigError(f"rotation quaternion {q.tolist()} has no direction "
+    # plain floats: on four numbers NumPy costs four times as much
+    x, y, z, w = np.asarray(xyzw, dtype=np.float64).tolist()
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    if not 1e-6 <= norm < math.inf:
+        raise ConfigError(f"rotation quaternion {[x, y, z, w]} has no direction "
                           "(x, y, z, w expected)")
-    x, y, z, w = q / norm
+    x, y, z, w = x / norm, y / norm, z / norm, w / norm
     return np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
@@ -123,7 +124,10 @@ class SE3:
 
     @staticmethod
     def from_quaternion(translation: np.ndarray, xyzw: np.ndarray) -> SE3:
-        return SE3(rotation_from_quaternion(xyzw), np.asarray(translation, dtype=np.float64))
+        rotation, translation = rotation_from_quaternion(xyzw), np.asarray(translation, np.float64)
+        if translation.shape == (3,) and all(map(math.isfinite, translation.tolist())):
+            return SE3.unchecked(rotation, translation)  # a rotation by its making
+        return SE3(rotation, translation)  # says what is wrong
 
     @staticmethod
     def from_rpy(translation: np.ndarray, rpy: np.ndarray) -> SE3:

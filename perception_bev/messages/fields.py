@@ -22,6 +22,12 @@ MAX_POINT_STEP = 65_536  # [bytes]
 Field = tuple[str, int, int, int]  # name, offset [bytes], datatype, count
 
 
+class PlainFields(tuple):
+    """Fields that are (name, offset, datatype, count) already."""
+
+    __slots__ = ()
+
+
 def cloud_dtype(fields: Sequence[Any], point_step: int, is_bigendian: bool) -> np.dtype:
     """The structured dtype of one point. Unnamed fields are padding; a count of 0 means 1.
 
@@ -31,7 +37,8 @@ def cloud_dtype(fields: Sequence[Any], point_step: int, is_bigendian: bool) -> n
     if not 0 <= point_step <= MAX_POINT_STEP or len(fields) > MAX_FIELDS:
         raise BadMessage("bad_layout", f"point_step {point_step} bytes with {len(fields)} fields; "
                                        f"at most {MAX_POINT_STEP} and {MAX_FIELDS}")
-    key = tuple((str(f.name), int(f.offset), int(f.datatype), int(f.count)) for f in fields)
+    key = fields if isinstance(fields, PlainFields) else tuple(
+        (str(f.name), int(f.offset), int(f.datatype), int(f.count)) for f in fields)
     return _cloud_dtype(key, point_step, bool(is_bigendian))
 
 

@@ -4,6 +4,7 @@ size is checked against the data before anything is allocated; arrays are views 
 from __future__ import annotations
 
 import array
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,15 +183,14 @@ def read_odometry(msg: Any) -> OdometryReading:
     except ConfigError as err:
         raise BadMessage("bad_odometry", str(err)) from err
     linear, angular = _xyz(msg.twist.twist.linear), _xyz(msg.twist.twist.angular)
-    if not (np.isfinite(linear).all() and np.isfinite(angular).all()):
+    if not all(map(math.isfinite, (*linear.tolist(), *angular.tolist()))):
         raise BadMessage("bad_odometry", f"twist {linear.tolist()}, {angular.tolist()}")
     return OdometryReading(stamp_ns(msg.header), pose, linear, angular)
 
 
 def _pose(translation: Any, rotation: Any) -> SE3:
-    with np.errstate(all="ignore"):
-        return SE3.from_quaternion(
-            _xyz(translation), np.array([rotation.x, rotation.y, rotation.z, rotation.w], float))
+    return SE3.from_quaternion(
+        _xyz(translation), np.array([rotation.x, rotation.y, rotation.z, rotation.w], float))
 
 
 def _xyz(vector: Any) -> np.ndarray:

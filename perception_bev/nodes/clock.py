@@ -18,8 +18,8 @@ FASTEST = 20
 
 
 class ClockReader:
-    """`now()` for one node, from any thread. Without use_sim_time the rate is 1, else it is
-    measured."""
+    """`now()` for one node, from any thread. Without use_sim_time (read once) ROS time is the
+    system's, its rate 1; else it is the node's, and the rate is measured."""
 
     def __init__(self, node: Node) -> None:
         self._clock = node.get_clock()
@@ -33,9 +33,11 @@ class ClockReader:
         return not self._simulated
 
     def now(self) -> Now:
+        if not self._simulated:  # asked for every message, and the node's clock takes its time
+            return Now(time.monotonic_ns(), time.time_ns())
         with self._lock:
             mono, ros = time.monotonic_ns(), self._clock.now().nanoseconds
-            return Now(mono, ros, self._rate(mono, ros) if self._simulated else 1.0)
+            return Now(mono, ros, self._rate(mono, ros))
 
     def _rate(self, mono: int, ros: int) -> float:
         """Slope over the last second; 1 until it is known and after jumps."""

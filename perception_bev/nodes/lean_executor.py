@@ -4,13 +4,15 @@ rclpy's SingleThreadedExecutor gathers the entities of all nodes, enters each of
 new wait set for every single callback: in a node with a dozen sensors about a millisecond of Python
 a message, in which no other thread runs. Here they are gathered when they have changed, one wait
 set serves again and again, and all that one wait has found is served, as rclcpp's
-StaticSingleThreadedExecutor did it.
+StaticSingleThreadedExecutor did it. While messages come, those who can wait (services, clients,
+events: most entities of a node) are looked at every LOOK_NS only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial, partialmethod
 from typing import Any
@@ -25,9 +27,13 @@ from rclpy.timer import Timer
 from rclpy.utilities import timeout_sec_to_nsec
 from rclpy.waitable import Waitable
 
+from perception_bev.nodes.serialized import Taker
+
 Serve = Callable[[], None]
+LOOK_NS = 50_000_000  # so long may a service's request have to wait while messages come
 # In the order in which they are served; events are asked for one by one.
 KINDS = ("guard_condition", "subscription", "timer", "client", "service")
+HOT = frozenset(KINDS[:3])
 SIZES = ("subscription", "guard_condition", "timer", "client", "service", "event")  # rcl's order
 
 
@@ -116,7 +122,8 @@ class LeanExecutor(Executor):
 
     def __init__(self, *, context: Context | None = None) -> None:
         self._changed = True  # since entities were gathered
-        self._list: WaitList | None = None
+        self._all, self._hot = WaitList(), WaitList()  # everything; who is waited for always
+        self._look_ns = 0  # when to wait for everything next, of the monotonic clock
         self._spinning = threading.Lock()
         super().__init__(context=context)
 
@@ -128,7 +135,7 @@ class LeanExecutor(Executor):
 
     def add_node(self, node: Node) -> bool:
         added = super().add_node(node)
-        self._changed = True
+        self.wake()
         return added
 
     def remove_node(self, node: Node) -> None:
@@ -136,11 +143,14 @@ class LeanExecutor(Executor):
         self.wake()
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
+        """May come back before `timeout_sec` with nothing done."""
         if not self._spinning.acquire(blocking=False):
             raise RuntimeError("this executor is spinning already")
         try:
+            self._run_tasks()
+            if self._changed:
+                self._gather()
             if self._open():
-                self._run_tasks()
                 self._round(timeout_sec_to_nsec(timeout_sec))
         finally:
             self._spinning.release()
@@ -166,48 +176,66 @@ class LeanExecutor(Executor):
         """After the shutdown; who spins meanwhile does it when it comes back."""
         if self._spinning.acquire(blocking=False):
             try:
-                if self._list is not None:
-                    self._list.let_go()
-                    self._list = None
+                self._all.let_go()
+                self._hot.let_go()
             finally:
                 self._spinning.release()
 
     def _round(self, timeout_ns: int) -> None:
-        if self._changed or self._list is None:
-            self._gather()
-        if self._list is None:
-            return
-        self._list.wait(timeout_ns)
+        """Wait for whoever is due to be waited for, and serve them."""
+        left_ns = self._look_ns - time.monotonic_ns()
+        if left_ns <= 0:
+            waiting = self._all
+        else:
+            waiting = self._hot
+            timeout_ns = left_ns if timeout_ns < 0 else min(timeout_ns, left_ns)
+        waiting.wait(timeout_ns)
+        if left_ns <= 0:
+            self._look_ns = time.monotonic_ns() + LOOK_NS
         if self._open():
-            for serve in self._list.ready():
+            for serve in waiting.ready():
                 serve()
 
+    # -- who is waited for ---------------------------------------------------------------------
+
     def _gather(self) -> None:
+        """Nothing once the executor was shut down."""
         self._changed = False  # before it is looked at: what changes now is looked at once more
-        if self._list is not None:
-            self._list.let_go()
-            self._list = None
-        found = WaitList()
+        self._look_ns = 0
+        self._all.let_go()
+        self._hot.let_go()
+        self._all, self._hot = WaitList(), WaitList()
         with self._shutdown_lock:
-            if self._is_shutdown:
+            if not self._open():
                 return
             for guard in (self._guard, self._sigint_gc):
-                found.add("guard_condition", guard, _nothing)
+                self._add("guard_condition", guard, _nothing)
         for node in self.get_nodes():
-            self._gather_node(node, found)
-        found.complete(self._context)
-        self._list = found
+            self._gather_node(node)
+        self._all.complete(self._context)
+        self._hot.complete(self._context)
 
-    def _gather_node(self, node: Node, found: WaitList) -> None:
+    def _gather_node(self, node: Node) -> None:
         for kind, entities, take in (("guard_condition", node.guards, self._take_guard_condition),
                                      ("subscription", node.subscriptions, self._take_subscription),
                                      ("timer", node.timers, self._take_timer),
                                      ("client", node.clients, self._take_client),
                                      ("service", node.services, self._take_service)):
             for entity in filter(self.can_execute, entities):
-                found.add(kind, entity, partial(self._serve, take, entity))
+                self._add(kind, entity, partial(self._serve, take, entity))
         for waitable in filter(self.can_execute, node.waitables):
-            found.add_waitable(waitable, partial(self._serve_waitable, waitable))
+            if isinstance(waitable, Taker):
+                self._all.add_waitable(waitable, waitable.serve)
+                self._hot.add_waitable(waitable, waitable.serve)
+            else:
+                self._all.add_waitable(waitable, partial(self._serve_waitable, waitable))
+
+    def _add(self, kind: str, entity: Any, serve: Serve) -> None:
+        self._all.add(kind, entity, serve)
+        if kind in HOT:
+            self._hot.add(kind, entity, serve)
+
+    # -- serving -------------------------------------------------------------------------------
 
     def _serve(self, take: Callable[[Any], Callable[[], Coroutine] | None], entity: Any) -> None:
         """rclpy's `take` gives None where there was nothing, or it was destroyed meanwhile."""
@@ -222,7 +250,7 @@ class LeanExecutor(Executor):
     def _serve_waitable(self, waitable: Waitable) -> None:
         try:
             with waitable:
-                if not waitable.is_ready(self._list.wait_set):
+                if not waitable.is_ready(self._all.wait_set):
                     return
                 call = self._take_waitable(waitable)
         except InvalidHandle:  # an earlier callback of this round has destroyed it

@@ -156,6 +156,13 @@ class Taker(Waitable):
             return None
 
     async def execute(self, taken: np.ndarray | int | None) -> None:
+        self._hand_on(taken)
+
+    def serve(self) -> None:
+        """Take and hand on, in one call."""
+        self._hand_on(self.take_data())
+
+    def _hand_on(self, taken: np.ndarray | int | None) -> None:
         if isinstance(taken, int):
             self._failed(taken)
         elif taken is not None:

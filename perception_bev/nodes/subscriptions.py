@@ -1,7 +1,7 @@
 """Nodes: subscriptions to everything that the rig names, and what its holes need.
 
-Pictures and clouds are taken as bytes and read by `messages/cdr.py`: building the typed message
-would hold up all threads of this process (docs/ingest.md).
+Pictures, clouds and odometry are taken as bytes and read by `messages/cdr.py`: building the typed
+message would hold up all threads of this process (docs/ingest.md).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Subscriptions:
     """Made on activation, destroyed on deactivation. Callbacks read sizes, push and return.
 
-    `raw` is how pictures and clouds are taken: "unlocked" (other threads run meanwhile), "rclpy"
+    `raw` is how they are taken: "unlocked" (other threads run meanwhile), "rclpy"
     (its raw=True), or None, typed; the latter two for comparison and where the first cannot be.
     """
 
@@ -68,13 +68,24 @@ class Subscriptions:
         if rig.odometry == FROM_TF:
             self._add(TFMessage, "/tf", self._tf_odometry, STREAM)
         elif rig.odometry_topic is not None:
-            self._add(Odometry, rig.odometry_topic, self._odometry, STREAM)
+            self._subscribe_odometry(rig.odometry_topic)
         if rig.odometry == FROM_TF or any(
                 sensor.extrinsics == FROM_TF for sensor in rig.sensors.values()):
             self._subscribe_static()
         for name, camera in rig.cameras.items():
             if camera.intrinsics == FROM_CAMERA_INFO:
                 self._add(CameraInfo, camera.info_topic, self._info_taker(name), SENSOR)
+
+    def _subscribe_odometry(self, topic: str) -> None:
+        """The fastest topic of all, and the typed message is mostly covariances."""
+        def make(**how: Any) -> Subscription:
+            take = self._odometry if self._raw is None else self._odometry_bytes
+            return self._make(Odometry, topic, take, STREAM, **how)
+
+        if self._raw == "unlocked":
+            self._take_unlocked("odometry", make, self._refuse_odometry)
+        else:
+            self._made.append(make(raw=self._raw is not None))
 
     def _subscribe_static(self) -> None:
         """Twice: what was published before, and publishers that keep nothing for late comers."""
@@ -108,6 +119,10 @@ class Subscriptions:
             except BadMessage as err:
                 self._refuse(perception, name, err, now)
 
+        def refuse(err: BadMessage) -> None:
+            if self.perception is not None:
+                self._refuse(self.perception, name, err, self._clock.now())
+
         def make(**how: Any) -> Subscription:
             return self._make(kind, sensor.topic, take, SENSOR,
                               QoSOverridingOptions.with_default_policies(), **how)
@@ -115,13 +130,12 @@ class Subscriptions:
         if reader is typed_reader or self._raw == "rclpy":
             self._made.append(make(raw=reader is bytes_reader))
         else:
-            self._take_unlocked(name, make)
+            self._take_unlocked(name, make, refuse)
 
-    def _take_unlocked(self, name: str, make: Callable[..., Subscription]) -> None:
+    def _take_unlocked(self, name: str, make: Callable[..., Subscription],
+                       refuse: Callable[[BadMessage], None]) -> None:
         def failed(code: int) -> None:
-            if self.perception is not None:
-                self._refuse(self.perception, name, BadMessage(
-                    "not_taken", f"rcl could not take it, code {code}"), self._clock.now())
+            refuse(BadMessage("not_taken", f"rcl could not take it, code {code}"))
 
         if obstacle := serialized.obstacle():
             self._node.get_logger().warning(
@@ -136,7 +150,18 @@ class Subscriptions:
         self._node.get_logger().warning(f"{name}: message refused: {err}",
                                         throttle_duration_sec=5.0)
 
-    def _odometry(self, message: Odometry) -> None:
+    def _refuse_odometry(self, err: BadMessage) -> None:
+        self._node.get_logger().warning(f"odometry refused: {err}", throttle_duration_sec=5.0)
+
+    def _odometry_bytes(self, serialized: Any) -> None:
+        try:
+            message = cdr.odometry(serialized)
+        except BadMessage as err:
+            self._refuse_odometry(err)
+        else:
+            self._odometry(message)
+
+    def _odometry(self, message: Odometry | cdr.Odometry) -> None:
         if self.perception is None:
             return
         try:
@@ -145,7 +170,7 @@ class Subscriptions:
                 raise BadMessage("wrong_frame", f"it moves {message.child_frame_id}, the rig's "
                                                 f"base frame is {self._rig.base_frame}")
         except BadMessage as err:
-            self._node.get_logger().warning(f"odometry refused: {err}", throttle_duration_sec=5.0)
+            self._refuse_odometry(err)
             return
         self.perception.push_odometry(stamp, pose, linear, angular)
 

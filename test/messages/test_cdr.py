@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception_bev.errors import BadMessage
+from perception_bev.geometry import SE3
 from perception_bev.messages import cdr, read
 from perception_bev.messages.write import MessageWriter, packed_array
 from perception_bev.raw import EncodedImage, RawCloud, RawImage
@@ -205,3 +206,61 @@ def test_what_is_no_buffer(thing):
 
 def test_padding_behind_a_message_is_ignored():
     assert same(cdr.read_image(image_bytes() + b"\0\0\0"), cdr.read_image(image_bytes()))
+
+
+LAYOUTS = [np.dtype([(name, kind) for name in names.split()])
+           for names in ("x y z", "x y v", "x y zz") for kind in ("<f4", "<f8")]
+
+
+def test_layouts_take_turns_and_are_not_mixed_up():
+    """Equal numbers of fields, equal beginnings, equal sizes; each comes again after the others."""
+    clouds = [RawCloud(5, "top", np.ones(2, layout)) for layout in LAYOUTS]
+    for cloud in clouds * 3:
+        for little_endian in (True, False):
+            assert same(cdr.read_cloud(serialized(message_of(cloud), little_endian)), cloud)
+
+
+def test_remembered_layouts_are_few_and_small():
+    for number in range(2 * cdr._layouts.KEPT):
+        for name in (f"f{number}", "long" * 2000 + str(number)):
+            cloud = RawCloud(5, "top", np.ones(2, [(name, "<f4")]))
+            assert same(cdr.read_cloud(serialized(message_of(cloud))), cloud)
+    assert len(cdr._layouts._known) == cdr._layouts.KEPT
+    assert all(len(block) <= cdr._layouts.MAX_BYTES for _, _, block, _ in cdr._layouts._known)
+
+
+def test_a_remembered_layout_is_not_read_beyond_the_message():
+    data = serialized(message_of(RawCloud(5, "top", np.ones(1, LAYOUTS[0]))))
+    assert same(cdr.read_cloud(data), cdr.read_cloud(data))
+    for length in range(len(data)):
+        assert outcome(cdr.read_cloud, memoryview(data)[:length]) in ("truncated", "bad_cdr")
+
+
+@given(child=names, frame=names, stamp=stamps, little_endian=st.booleans(),
+       seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_odometry_is_what_the_other_deserialiser_reads(child, frame, stamp, little_endian, seed):
+    values = np.random.default_rng(seed).normal(size=(3, 3))
+    message = WRITER.odometry(stamp, SE3.from_rpy(values[0], values[1]), values[1], values[2],
+                              frame, child)
+    message.pose.covariance[:], message.twist.covariance[:] = np.nan, 7.0
+    data = serialized(message, little_endian)
+    ours, theirs = cdr.odometry(data), STORE.deserialize_cdr(serialized(message),
+                                                             message.__msgtype__)
+    assert ours.child_frame_id == theirs.child_frame_id == child
+    assert ours.header.frame_id == frame
+    got, expected = read.read_odometry(ours), read.read_odometry(theirs)
+    assert got.stamp_ns == expected.stamp_ns == stamp
+    for field in ("linear", "angular"):
+        np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
+    np.testing.assert_array_equal(got.odom_from_base.rotation, expected.odom_from_base.rotation)
+    np.testing.assert_array_equal(got.odom_from_base.translation, values[0])
+
+
+def test_odometry_that_was_cut_is_refused():
+    data = serialized(WRITER.odometry(5, SE3.identity(), np.zeros(3), np.zeros(3)))
+    inside = memoryview(data + b"\xff" * 9)
+    for length in range(len(data)):
+        assert outcome(cdr.odometry, inside[:length]) in ("truncated", "bad_cdr")
+    assert outcome(cdr.odometry, None) == "bad_data"
+    assert cdr.odometry(inside).child_frame_id == "base_link"

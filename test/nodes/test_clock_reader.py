@@ -10,6 +10,7 @@ pytestmark = pytest.mark.ros
 
 from perception_bev.nodes import clock  # noqa: E402
 from perception_bev.nodes.clock import ClockReader  # noqa: E402
+from perception_bev.sync.clock import Now  # noqa: E402
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -20,7 +21,9 @@ class World:
 
     def __init__(self, monkeypatch, simulated: bool = True) -> None:
         self.mono, self.ros = 7 * SECOND, 0
-        monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic_ns=lambda: self.mono))
+        self.system = 1_700_000_000 * SECOND
+        monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic_ns=lambda: self.mono,
+                                                           time_ns=lambda: self.system))
         parameter = SimpleNamespace(value=simulated)
         now = SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.ros))
         self.reader = ClockReader(SimpleNamespace(get_parameter=lambda _: parameter,
@@ -70,6 +73,7 @@ def test_a_jump_is_no_rate(world, jump):
 def test_system_time_runs_at_one(monkeypatch):
     world = World(monkeypatch, simulated=False)
     assert world.run(1.0, 3.0) == 1.0 and world.reader.live
+    assert world.reader.now() == Now(world.mono, world.system, 1.0)
     assert not World(monkeypatch).reader.live
 
 
