@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("perception_bev.commands.bench_sync", "frames in, bundles out: time and losses"),
         "rasters": ("perception_bev.commands.bench_rasters", "the rasters that feed the network"),
         "overhead": ("perception_bev.commands.bench_overhead", "what the pipeline itself costs"),
+        "ingest": ("perception_bev.commands.bench_ingest", "what a message costs its executor"),
         "guard": ("perception_bev.commands.bench_guard", "how late a thread beside six cameras is"),
         "pipeline": ("perception_bev.commands.bench_pipeline", "runner modes side by side"),
         "ladder": ("perception_bev.commands.bench_ladder", "what each plan saves and costs"),

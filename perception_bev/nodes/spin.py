@@ -8,6 +8,7 @@ import signal
 import threading
 
 import rclpy
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -28,9 +29,9 @@ def init(args: list[str] | None = None) -> threading.Event:
     return stopping
 
 
-def spin(node: Node, stopping: threading.Event) -> None:
+def spin(node: Node, stopping: threading.Event, executor: Executor | None = None) -> None:
     """Serve the node's callbacks until `stopping` is set; then let go of everything."""
-    executor = LeanExecutor()
+    executor = executor or LeanExecutor()
     executor.add_node(node)
     try:
         while rclpy.ok() and not stopping.is_set():
