@@ -134,9 +134,8 @@ def _shift_leading(data: bytes, shift_ns: int) -> bytes:
     stamp = leading_stamp(data)
     if stamp == 0:
         return data
-    patched = bytearray(data)
-    struct.pack_into(_order(data) + "iI", patched, 4, *divmod(max(stamp + shift_ns, 0), _NS))
-    return bytes(patched)
+    moved = struct.pack(_order(data) + "iI", *divmod(max(stamp + shift_ns, 0), _NS))
+    return b"".join((data[:4], moved, memoryview(data)[12:]))  # sweeps are large: one copy
 
 
 def _order(data: bytes) -> str:

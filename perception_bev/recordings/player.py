@@ -17,7 +17,8 @@ from perception_bev.recordings.bag_write import absolute
 from perception_bev.recordings.playback import Epochs, Pace, Restamper, Stamps
 
 OWN_TOPICS = frozenset({"/clock", "/rosout", "/parameter_events"})  # never played: any node's own
-AHEAD = 64  # messages read in advance, so that unpacking a chunk delays none
+AHEAD = 64  # messages read in advance at most, so that unpacking a chunk delays none
+BATCH = 16  # of them are handed over at once: each handing over wakes a thread
 LATE_NS = 1_000_000_000  # who is this late cannot keep up: the pace is anchored anew
 _NAP_S = 0.2
 
@@ -223,40 +224,45 @@ def is_latched(name: str, info: TopicInfo) -> bool:
 def read_ahead(messages: Callable[[], Iterator[RawMessage]], stopped: Callable[[], bool]
                ) -> Iterator[RawMessage]:
     """What `messages()` yields and raises, read by a thread of its own, AHEAD messages early."""
-    ready: queue.Queue[Any] = queue.Queue(AHEAD)
+    ready: queue.Queue[list[Any]] = queue.Queue(AHEAD // BATCH - 1)  # and one that is being filled
     left = threading.Event()  # the consumer has gone
 
-    def put(item: Any) -> bool:
+    def put(batch: list[Any]) -> bool:
         while not (stopped() or left.is_set()):
             try:
-                ready.put(item, timeout=_NAP_S)
+                ready.put(batch, timeout=_NAP_S)
                 return True
             except queue.Full:
                 continue
         return False
 
     def read() -> None:
+        batch: list[Any] = []
         try:
             for message in messages():
-                if not put(message):
-                    return
-            put(None)
+                batch.append(message)
+                if len(batch) == BATCH:
+                    if not put(batch):
+                        return
+                    batch = []
+            put([*batch, None])
         except Exception as err:  # handed on, to be raised where the messages are used
-            put(err)
+            put([*batch, err])
 
     thread = threading.Thread(target=read, name="read_ahead", daemon=True)
     thread.start()
     try:
         while not stopped():
             try:
-                item = ready.get(timeout=_NAP_S)
+                batch = ready.get(timeout=_NAP_S)
             except queue.Empty:
                 continue
-            if item is None:
-                return
-            if isinstance(item, Exception):
-                raise item
-            yield item
+            for item in batch:
+                if item is None or stopped():
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
     finally:
         left.set()
         thread.join(timeout=5.0)

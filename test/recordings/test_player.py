@@ -6,8 +6,8 @@ import json
 import pytest
 from bag_scenes import MS, SmallRecording, write_texts
 
-from perception_bev.errors import ConfigError
-from perception_bev.recordings import bag_write
+from perception_bev.errors import ConfigError, RecordingError
+from perception_bev.recordings import bag_write, player
 from perception_bev.recordings.bag_reader import BagReader
 from perception_bev.recordings.convert import convert
 from perception_bev.recordings.playback import leading_stamp
@@ -200,3 +200,38 @@ def test_settings_are_checked():
 def test_the_report_is_json(bag):
     _, report = play(bag)
     assert json.loads(json.dumps(report.as_dict()))["published"]["/odometry"] == 5
+
+
+@pytest.mark.parametrize("count", [0, 1, player.BATCH - 1, player.BATCH, player.AHEAD + 3])
+@pytest.mark.parametrize("fails", [False, True])
+def test_read_ahead_hands_over_all_in_order_and_the_error_last(count, fails):
+    def messages():
+        yield from range(count)
+        if fails:
+            raise RecordingError("damaged")
+
+    got = []
+    try:
+        for message in player.read_ahead(messages, lambda: False):
+            got.append(message)
+        failed = False
+    except RecordingError:
+        failed = True
+    assert got == list(range(count)) and failed == fails
+
+
+def test_read_ahead_reads_no_further_than_it_says():
+    read = []
+
+    def messages():
+        for number in itertools.count():
+            read.append(number)
+            yield number
+
+    taken = player.read_ahead(messages, lambda: False)
+    for number in range(100):
+        assert next(taken) == number
+        assert len(read) <= number + 1 + player.AHEAD + player.BATCH
+    taken.close()
+    count = len(read)
+    assert len(read) == count, "its thread has ended"
