@@ -30,6 +30,7 @@ LOG = "log.txt"
 SETTLE_NS = 1_000_000_000  # from the first output on, before anything counts
 PATIENCE_NS = 2_000_000_000  # with a stack that falls silent then
 TAIL_NS = 500_000_000  # after the last period, in which its output may still come
+PIDS_S = 1.0  # between two looks for the stack's processes
 STEP_S = 0.25  # between two looks at what came
 SAMPLE_S = 1.0  # between two looks at the memory
 NOT_PLAYED = [absolute(TRUTH_TOPIC), absolute(TRUTH_CLOUD_TOPIC), "/tf"]  # nobody here wants them
@@ -100,6 +101,7 @@ class LiveStack:
                                   **(replay or {})}, ends_all=True),
             *self.stack]
         self._progress, self._follower = Progress(), Follower(self._report)
+        self._pids_at = -PIDS_S
         self._memory: list[Memory] = []
         self._over = threading.Event()
 
@@ -147,7 +149,8 @@ class LiveStack:
         progress = self._progress
         progress.receipts += self._follower.new()
         progress.now_ns = time.time_ns()
-        progress.pids = _pids(self.stack)
+        if time.monotonic() - self._pids_at >= PIDS_S:  # it looks through all processes
+            self._pids_at, progress.pids = time.monotonic(), _pids(self.stack)
         if progress.begin_ns is None:
             progress.begin_ns = begin_of(progress.receipts, progress.now_ns, self._contract)
             if progress.begin_ns is not None:
