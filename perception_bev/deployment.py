@@ -19,7 +19,7 @@ MOVABLE = (*STAGES, "extract_camera", "extract_lidar", "extract_radar")  # to an
 class GuardLimits:
     """When the guard speaks for a result that does not come."""
 
-    margin_ms: Annotated[float, Range(1, 50)] = 6.0  # least, before the deadline
+    margin_ms: Annotated[float, Range(1, 50)] = 10.0  # least, before the deadline
     max_margin_ms: Annotated[float, Range(1, 50)] = 15.0  # to which its own delay may raise that
     safe_after: Annotated[int, Range(1, 1000)] = 10  # misses in a row until the safe state
 

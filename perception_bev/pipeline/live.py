@@ -107,10 +107,9 @@ class Live:
         if isinstance(opened, Failure):
             self.outlet.deliver(opened)
             return
-        if opened.epoch != self._epoch:  # what was slow before may have nothing to do with now
+        if opened.epoch != self._epoch:  # what was late before may have nothing to do with now
             self._epoch = opened.epoch
             self.ladder.reset()
-            self.costs.reset()
         mono = time.monotonic_ns()
         left = self.outlet.due_of(opened.t_ref_ns, opened.epoch)
         level = self.ladder.choose(self._budget_ns if left is None else left - mono,
