@@ -319,8 +319,8 @@ class Perception:
         self.stages.close()
 
     def _benchmark(self, bundle: SensorBundle, plan: Plan) -> int:
-        """The least of a few runs [ns]: what else goes on at start-up only adds to it, and a plan that
-        is thought too dear is not tried."""
+        """The least of a few runs [ns]: what else goes on at start-up only adds to it, and a plan
+        that is thought too dear is not tried."""
         times = []
         for _ in range(BENCHMARK_RUNS):
             start = self._clock()
