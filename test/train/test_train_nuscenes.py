@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from perception_bev import resources  # noqa: E402
 from perception_bev.errors import ConfigError  # noqa: E402
 from perception_bev.manifest import Widths, load_manifest  # noqa: E402
-from perception_bev.network.export import export, ports  # noqa: E402
+from perception_bev.network.export import engine_of, export, ports  # noqa: E402
 from perception_bev.network.model import Model  # noqa: E402
 from perception_bev.outputs.heads import box_channels  # noqa: E402
 from perception_bev.recordings.nuscenes import CLASSES  # noqa: E402
