@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from perception_bev.errors import ConfigError
 from perception_bev.latency.window import MOST
 
+PARTS = 3  # of the time that is judged
+
 
 @dataclass(frozen=True)
 class RemedySettings:
@@ -84,7 +86,7 @@ class Remedy:
         if self._floor and self._overloaded(now, self._release_s) is False:
             self._floor, self._reason, self._released = 0, "", now
             self.forget()
-        if self._overloaded(now, self.settings.overload_s):
+        if self._overloaded(now, self.settings.overload_s) and self._lasts(now):
             self._raise_floor(now)
         longest = round(max(self._release_s, self.settings.overload_s) * 1e9)
         while self._seen and now - self._seen[0].at > longest:
@@ -97,6 +99,16 @@ class Remedy:
         if self._began is None or self._began > since or not lately:
             return None
         return sum(lately) / len(lately) > self.settings.overload_share
+
+    def _lasts(self, now: int) -> bool:
+        """Whether it was too much in every part of that time: faults that are over, however many
+        came one after the other, are no reason for a floor now."""
+        part = round(self.settings.overload_s * 1e9 / PARTS)
+        for k in range(PARTS):
+            seen = [s.predicted for s in self._seen if now - (k + 1) * part < s.at <= now - k * part]
+            if not seen or sum(seen) / len(seen) <= self.settings.overload_share:
+                return False
+        return True
 
     def _raise_floor(self, now: int) -> None:
         """To the dearest plan that was in time, and by one step at least: what failed is not said

@@ -16,6 +16,7 @@ from perception_bev.sync.clock import Now
 
 GROUPS = {"sensor": "sensors", "stage": "stages", "worker": "workers"}
 STANDING = 0.01  # rate of ROS time below which /clock is taken to be paused
+LATE = "late"  # what `status` gives as the reason of a prediction, where nothing failed
 FRESH_MS = 1000.0  # a stage that ended a frame so lately is at work
 
 
@@ -113,7 +114,8 @@ class Watch:
         beat = said.number("heartbeat.decide_ms")
         working = beat is not None and beat < FRESH_MS
         if said.mode != "no output" or working:
-            self._remedy.observe(said.at, said.missed, said.values.get("plan", ""))
+            if not said.missed or said.values.get("why", LATE) == LATE:  # else: no overload
+                self._remedy.observe(said.at, said.missed, said.values.get("plan", ""))
 
 
 def path_of(name: str) -> str:

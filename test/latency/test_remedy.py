@@ -55,6 +55,14 @@ def test_an_overload_that_goes_on_costs_one_step_each_time():
     assert run.go(2, predicted_every=2, plan="no_history")[-1] == "reused_cameras"
 
 
+def test_a_fault_that_is_over_is_no_reason_however_bad_it_was():
+    """A third of ten seconds was predicted, but not a part of each third of them."""
+    run = Run()
+    run.go(10)
+    assert run.go(3, predicted_every=1) == [None]
+    assert run.go(20) == [None]
+
+
 def test_the_floor_goes_at_once_to_the_dearest_plan_that_was_in_time():
     run = Run()
     assert run.go(10.2, predicted_every=5, plan="reused_cameras")[-1] == "reused_cameras"
